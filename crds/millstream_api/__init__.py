@@ -1,0 +1,21 @@
+"""The API: what users write, what the planes hand each other. Knows nobody, does no I/O."""
+
+from millstream_api.kinds import BY_NAME, KINDS, Kind
+from millstream_api.meta import API_VERSION, GROUP, VERSION
+from millstream_api.run_plan import Endpoint, RunPlan
+from millstream_api.run_report import CheckResult, ExitCode, RunReport, StreamReport
+
+__all__ = [
+    "API_VERSION",
+    "BY_NAME",
+    "GROUP",
+    "KINDS",
+    "VERSION",
+    "CheckResult",
+    "Endpoint",
+    "ExitCode",
+    "Kind",
+    "RunPlan",
+    "RunReport",
+    "StreamReport",
+]

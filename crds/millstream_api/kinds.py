@@ -1,0 +1,177 @@
+"""The kinds: one row each, from which CRDs, clients and docs are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from millstream_api.datasource import DataSourceSpec, DataSourceStatus
+from millstream_api.meta import ApiModel, ConditionedStatus
+from millstream_api.pipeline import PipelineSpec, PipelineStatus
+from millstream_api.pipelinerun import PipelineRunSpec, PipelineRunStatus
+from millstream_api.retentionpolicy import RetentionPolicySpec, RetentionPolicyStatus
+from millstream_api.warehouse import WarehouseSpec, WarehouseStatus
+
+Column = tuple[str, str, str]  # header, type, JSON path
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the API server and the clients need to know of a kind."""
+
+    name: str
+    plural: str
+    short: str
+    spec: type[ApiModel]
+    status: type[ConditionedStatus]
+    doc: str
+    columns: tuple[Column, ...]
+    selectable: tuple[str, ...] = ()
+    rules: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # path in spec → (CEL rule, message)
+
+    @property
+    def singular(self) -> str:
+        """The stem: file names, handlers and tests carry it too."""
+        return self.name.lower()
+
+
+_READY: Column = ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status')
+_REASON: Column = ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason')
+_AGE: Column = ("Age", "date", ".metadata.creationTimestamp")
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "DataSource",
+        "datasources",
+        "ds",
+        DataSourceSpec,
+        DataSourceStatus,
+        "Where data come from.",
+        (
+            ("Type", "string", ".spec.type"),
+            ("Streams", "integer", ".status.streamCount"),
+            ("Probed", "date", ".status.lastProbeTime"),
+            _READY,
+            _REASON,
+            _AGE,
+        ),
+        (".spec.type",),
+        {"": (("self.type == oldSelf.type", "type is immutable; make a new DataSource"),)},
+    ),
+    Kind(
+        "Warehouse",
+        "warehouses",
+        "wh",
+        WarehouseSpec,
+        WarehouseStatus,
+        "Where data go.",
+        (
+            ("Type", "string", ".spec.type"),
+            ("Version", "string", ".status.serverVersion"),
+            ("Probed", "date", ".status.lastProbeTime"),
+            _READY,
+            _REASON,
+            _AGE,
+        ),
+        (".spec.type",),
+        {"": (("self.type == oldSelf.type", "type is immutable; make a new Warehouse"),)},
+    ),
+    Kind(
+        "Pipeline",
+        "pipelines",
+        "pl",
+        PipelineSpec,
+        PipelineStatus,
+        "Source to checked rows in the warehouse, on a schedule or on demand.",
+        (
+            ("Schedule", "string", ".spec.schedule.cron"),
+            ("Last Run", "date", ".status.lastRun.finishedAt"),
+            ("Outcome", "string", ".status.lastRun.outcome"),
+            ("Rows", "integer", ".status.lastRun.rowsLoaded"),
+            ("Newest Row", "date", ".status.freshness"),
+            ("Quality", "string", ".status.quality"),
+            _READY,
+            _REASON,
+            _AGE,
+        ),
+        (".spec.sourceRef.name", ".spec.warehouseRef.name"),
+        {
+            "streams[]": (
+                (
+                    "self.writeDisposition != 'merge' || (has(self.primaryKey) && size(self.primaryKey) > 0)",
+                    "writeDisposition merge needs primaryKey",
+                ),
+                (
+                    "self.writeDisposition != 'replace' || self.mode == 'full'",
+                    "writeDisposition replace needs mode full",
+                ),
+                (
+                    "!has(self.cursor) || !has(self.cursor.lag) || self.writeDisposition == 'merge'",
+                    "cursor.lag reads rows again and needs writeDisposition merge",
+                ),
+            ),
+            "streams[].columns[]": (
+                ("!(has(self.source) && has(self.expression))", "give source or expression, not both"),
+            ),
+            "transforms[]": (
+                (
+                    "self.materialize != 'incremental' || (has(self.primaryKey) && size(self.primaryKey) > 0)",
+                    "materialize incremental needs primaryKey",
+                ),
+            ),
+        },
+    ),
+    Kind(
+        "PipelineRun",
+        "pipelineruns",
+        "plr",
+        PipelineRunSpec,
+        PipelineRunStatus,
+        "One execution of a Pipeline.",
+        (
+            ("Pipeline", "string", ".spec.pipelineRef.name"),
+            ("Trigger", "string", ".spec.trigger"),
+            ("Phase", "string", ".status.phase"),
+            ("Read", "integer", ".status.rowsRead"),
+            ("Loaded", "integer", ".status.rowsLoaded"),
+            ("Quarantined", "integer", ".status.rowsQuarantined"),
+            ("Seconds", "number", ".status.durationSeconds"),
+            _AGE,
+        ),
+        (".spec.pipelineRef.name", ".spec.trigger", ".status.phase"),
+        {
+            "": (
+                ("self.pipelineRef == oldSelf.pipelineRef", "pipelineRef is immutable; make a new PipelineRun"),
+                ("self.trigger == oldSelf.trigger", "trigger is immutable; make a new PipelineRun"),
+                ("self.fullRefresh == oldSelf.fullRefresh", "fullRefresh is immutable; make a new PipelineRun"),
+                ("!oldSelf.cancel || self.cancel", "a cancelled run stays cancelled; make a new PipelineRun"),
+            )
+        },
+    ),
+    Kind(
+        "RetentionPolicy",
+        "retentionpolicies",
+        "rp",
+        RetentionPolicySpec,
+        RetentionPolicyStatus,
+        "Partitions made ahead, how long rows stay, where they go.",
+        (
+            ("Warehouse", "string", ".spec.warehouseRef.name"),
+            ("Keep", "string", ".spec.keep.age"),
+            _READY,
+            _REASON,
+            _AGE,
+        ),
+        (".spec.warehouseRef.name",),
+        {
+            "keep": (
+                (
+                    "has(self.age) || has(self.size) || has(self.rows)",
+                    "give at least one of age, size, rows",
+                ),
+            ),
+            "holds[]": (("self.from < self.to", "from must be before to"),),
+        },
+    ),
+)
+
+BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}

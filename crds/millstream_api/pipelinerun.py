@@ -1,0 +1,45 @@
+"""PipelineRun: one execution of a Pipeline."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from millstream_api.meta import ApiModel, ConditionedStatus, ObjectRef
+from millstream_api.run_report import CheckResult, StreamReport
+
+Phase = Literal["Queued", "Running", "Succeeded", "Failed", "ChecksFailed", "Cancelled"]
+
+
+class PipelineRunSpec(ApiModel):
+    """Which Pipeline to run, why and how. Immutable but for `cancel`."""
+
+    pipeline_ref: ObjectRef = Field(description="The Pipeline to run.")
+    trigger: Literal["manual", "schedule"] = Field(default="manual", description="Why the run exists.")
+    full_refresh: bool = Field(
+        default=False, description="Forget the cursor of each stream and read everything again; keys keep rows single."
+    )
+    cancel: bool = Field(default=False, description="True ends the run; committed chunks stay.")
+
+
+class PipelineRunStatus(ConditionedStatus):
+    """How the run went."""
+
+    phase: Phase | None = Field(default=None, description="Where the run stands.")
+    job: str | None = Field(default=None, description="Name of the Job.")
+    plan: str | None = Field(default=None, description="Name of the ConfigMap with the RunPlan that ran.")
+    started_at: str | None = Field(default=None, description="When the Job started, RFC 3339 UTC.")
+    finished_at: str | None = Field(default=None, description="When the Job ended, RFC 3339 UTC.")
+    duration_seconds: float | None = Field(default=None, description="How long it took, in seconds.")
+    attempts: int | None = Field(default=None, description="Pods that were started.")
+    exit_code: int | None = Field(default=None, description="0 done, 65 checks failed, 75 retriable, 78 configuration.")
+    rows_read: int | None = Field(default=None, description="Rows read from the source.")
+    rows_loaded: int | None = Field(default=None, description="Rows written to the targets.")
+    rows_quarantined: int | None = Field(default=None, description="Rows set aside.")
+    rows_duplicate: int | None = Field(default=None, description="Rows with the key of a later row.")
+    rows_filtered: int | None = Field(default=None, description="Rows the filter left out.")
+    bytes_read: int | None = Field(default=None, description="Bytes read from the source, as Arrow.")
+    guarantee: str | None = Field(default=None, description="Weakest delivery guarantee of the streams.")
+    streams: list[StreamReport] = Field(default_factory=list, description="Per stream; at most 20 are listed.")
+    checks: list[CheckResult] = Field(default_factory=list, description="Checks that did not pass; at most 20.")

@@ -1,0 +1,110 @@
+"""RunReport: what a runner tells the operator, within the 4 KiB of a termination message; and the exit codes.
+
+The limit is Kubernetes' own for /dev/termination-log (4096 bytes). Details stay in `_millstream` in the warehouse.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal
+
+from pydantic import Field
+
+from millstream_api.datasource import StreamStatus
+from millstream_api.meta import StatusModel
+
+MAX_REPORT_BYTES = 4096
+
+
+class ExitCode(IntEnum):
+    """The number a runner ends with (sysexits), and whether a retry helps."""
+
+    DONE = 0
+    CHECKS_FAILED = 65  # EX_DATAERR: the data are wrong; a retry reads the same data
+    RETRIABLE = 75  # EX_TEMPFAIL: a retry may succeed
+    CONFIGURATION = 78  # EX_CONFIG: someone must change the manifest or the Secret
+
+
+class StreamReport(StatusModel):
+    """One stream's counts: read = loaded + quarantined + duplicate + filtered."""
+
+    name: str = Field(description="Stream name.")
+    target: str = Field(default="", description="Target table.")
+    read: int = Field(default=0, description="Rows read from the source.")
+    loaded: int = Field(default=0, description="Rows written to the target.")
+    quarantined: int = Field(default=0, description="Rows set aside.")
+    duplicate: int = Field(default=0, description="Rows with the key of a later row.")
+    filtered: int = Field(default=0, description="Rows the filter left out.")
+    bytes_read: int = Field(default=0, description="Bytes read, as Arrow.")
+    guarantee: str = Field(default="", description="exactly-once, effectively-once or at-least-once.")
+
+    def balance(self) -> int:
+        """Return read − (loaded + quarantined + duplicate + filtered); 0 when every row is accounted for."""
+        return self.read - self.loaded - self.quarantined - self.duplicate - self.filtered
+
+
+class CheckResult(StatusModel):
+    """What one check found."""
+
+    name: str = Field(description="Name of the check.")
+    target: str = Field(default="", description="Stream or table it looked at.")
+    severity: Literal["error", "warn"] = Field(default="error", description="Severity of the check.")
+    outcome: Literal["passed", "failed", "errored", "skipped"] = Field(description="What it found.")
+    failed_rows: int = Field(default=0, description="Rows that do not satisfy it.")
+    message: str = Field(default="", description="What was seen and what was expected.")
+
+
+class RunReport(StatusModel):
+    """The result of one attempt."""
+
+    version: int = Field(default=1, description="Version of this document.")
+    exit_code: int = Field(description="The exit code of the runner.")
+    reason: str = Field(description="CamelCase reason.")
+    message: str = Field(default="", description="What happened and what to do.")
+    run: str = Field(default="", description="Name of the run.")
+    streams: list[StreamReport] = Field(default_factory=list, description="Per stream.")
+    totals: StreamReport | None = Field(default=None, description="Sum over all streams, listed or not.")
+    checks: list[CheckResult] = Field(default_factory=list, description="Checks that did not pass.")
+    checks_run: int = Field(default=0, description="Checks that ran.")
+    checks_passed: int = Field(default=0, description="Checks that passed.")
+    freshness: str | None = Field(default=None, description="Time of the newest row, RFC 3339 UTC.")
+    guarantee: str = Field(default="", description="Weakest guarantee of the streams.")
+    duration_seconds: float = Field(default=0, description="How long the attempt took, in seconds.")
+    discovered: list[StreamStatus] = Field(default_factory=list, description="Streams a probe found.")
+    discovered_count: int = Field(default=0, description="How many streams a probe found.")
+    server_version: str | None = Field(default=None, description="Version a probed warehouse reports.")
+    metadata_version: int | None = Field(default=None, description="Version of a probed `_millstream` schema.")
+
+    def fitted(self, limit_bytes: int = MAX_REPORT_BYTES) -> bytes:
+        """Return the report as JSON of at most `limit_bytes`: details go first, the totals and the message stay."""
+        report = self.model_copy(deep=True)
+        report.message = _clipped(report.message, 1000)
+        while len(raw := report.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()) > (
+            limit_bytes
+        ):
+            if not _shrink(report):
+                return RunReport(
+                    exit_code=report.exit_code, reason=report.reason, message=_clipped(report.message, 300)
+                ).fitted(limit_bytes)
+        return raw
+
+
+def _clipped(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _shrink(report: RunReport) -> bool:
+    """Drop the largest detail in place; False when nothing is left to drop."""
+    for check in report.checks:
+        if len(check.message) > 120:
+            check.message = _clipped(check.message, 120)
+            return True
+    wide = max(report.discovered, key=lambda stream: len(stream.columns), default=None)
+    if wide is not None and len(wide.columns) > 5:
+        wide.columns = wide.columns[: max(5, len(wide.columns) // 2)]
+        return True
+    for details in (report.discovered, report.streams, report.checks):
+        if details:
+            details.pop()
+            return True
+    return False
