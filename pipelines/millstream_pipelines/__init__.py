@@ -1,0 +1,1 @@
+"""The engine: extract, check, load, transform. Knows the API, never Kubernetes."""

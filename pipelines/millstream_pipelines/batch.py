@@ -1,0 +1,43 @@
+"""Batch: the unit between stages, and Reject: a row set aside with the rule that refused it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+MAX_BATCH_ROWS = 100_000
+MAX_BATCH_BYTES = 64 * 1024 * 1024
+
+Position = dict[str, Any]
+"""Where to go on reading: JSON that only the source understands. Committed with the rows before it."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that goes to quarantine: the row as it was read, the rule, and why."""
+
+    rule: str
+    message: str
+    row: dict[str, Any]
+    """Column → JSON value, as read. A row that could not be parsed is {"_raw": text}."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as a source reads them: at most MAX_BATCH_ROWS rows and about MAX_BATCH_BYTES.
+
+    `position` is where reading goes on after this batch, or None while there is no safe place to go on from: the
+    loader then keeps its transaction open until a position comes, or the stream ends.
+    `rejects` are rows of this stretch that the source could not parse; they count as read.
+    """
+
+    data: pa.RecordBatch
+    position: Position | None = None
+    rejects: list[Reject] = field(default_factory=list)
+
+    @property
+    def rows_read(self) -> int:
+        """Rows read: the parsed and the refused."""
+        return int(self.data.num_rows) + len(self.rejects)

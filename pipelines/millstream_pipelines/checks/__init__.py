@@ -1,0 +1,1 @@
+"""What rows and tables must satisfy. One file per check; `base` is the protocol."""

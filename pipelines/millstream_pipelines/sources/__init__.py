@@ -1,0 +1,1 @@
+"""Where rows come from. One file per source; `base` is the protocol."""

@@ -1,0 +1,71 @@
+"""The protocol of a source: describe streams, read batches with the position that follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from millstream_pipelines.batch import Batch, Position
+from millstream_pipelines.schema import Schema
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A stream as its source describes it. `schema` is what batches will hold, at least."""
+
+    name: str
+    schema: Schema
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """What to read. `position` is the last committed one, None for a first read or mode full."""
+
+    stream: str
+    mode: Literal["full", "incremental"] = "full"
+    cursor_field: str | None = None
+    lag: timedelta | None = None
+    position: Position | None = None
+    columns: tuple[str, ...] = ()
+    """Take only these columns; empty means all. A hint: a source may send more."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A source. Constructed with its validated `Config` and the name of its DataSource (for messages).
+
+    Errors: RetriableError when the other side is away, slow or limits us; ConfigurationError when the manifest or
+    the Secret is wrong; DataError when the data as a whole cannot be read. A single bad row is a Reject in its batch.
+    """
+
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: BaseModel, owner: str) -> None: ...
+
+    def streams(self) -> list[StreamInfo]:
+        """Return what can be read, with columns and types; reaches the other side, reads a bounded sample."""
+        ...
+
+    def describe(self, stream: str, columns: tuple[str, ...] = ()) -> StreamInfo:
+        """Return one stream; ConfigurationError lists the known ones when there is none of that name."""
+        ...
+
+    def read(self, request: ReadRequest) -> Iterator[Batch]:
+        """Yield batches in order. In mode incremental yield only what follows `request.position`.
+
+        A yielded position must make a later read go on exactly behind that batch. Yield None where there is no such
+        place. An incremental read that finds nothing new yields nothing (or empty batches with a newer position).
+        """
+        ...
+
+    def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
+        """Return whether a re-read from a position can repeat rows, and why; the loader derives the guarantee."""
+        ...
+
+    def close(self) -> None:
+        """Release connections; called once, also after an error."""
+        ...

@@ -1,0 +1,1 @@
+"""Conformance suites for plug-ins, ours and yours: subclass one, name your component, run pytest."""

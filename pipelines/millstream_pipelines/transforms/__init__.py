@@ -1,0 +1,1 @@
+"""What makes tables from tables. One file per engine; `base` is the protocol."""

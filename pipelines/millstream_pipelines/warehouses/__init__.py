@@ -1,0 +1,1 @@
+"""Where rows go. One file per warehouse; `base` is the protocol."""

@@ -1,0 +1,140 @@
+"""The protocol of a warehouse: tables shaped to a contract, chunks in transactions fenced by a lease epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from millstream_api import RunReport
+from millstream_api.pipeline import Contract, TransformSpec
+from millstream_pipelines.batch import Position, Reject
+from millstream_pipelines.queries import TableQueries
+from millstream_pipelines.schema import Schema
+
+
+@dataclass(frozen=True)
+class WarehouseInfo:
+    """What a probe learns."""
+
+    server_version: str
+    metadata_version: int
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """What a stream's load is about. `pipeline` is `namespace/name`: the identity of its state."""
+
+    pipeline: str
+    stream: str
+    run: str
+    holder: str
+    """Who loads: the pod or process. Two holders of one run are two attempts."""
+    target: str
+    mode: Literal["full", "incremental"]
+    disposition: Literal["append", "replace", "merge"]
+    primary_key: tuple[str, ...] = ()
+    contract: Contract = field(default_factory=Contract)
+    cursor_field: str | None = None
+    """Among rows of one key in one transaction the largest cursor wins, then the last read."""
+    full_refresh: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Row counts; read = loaded + quarantined + duplicate + filtered."""
+
+    read: int = 0
+    loaded: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    filtered: int = 0
+    bytes_read: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+@runtime_checkable
+class StreamLoad(Protocol):
+    """The load of one stream: owns the stream's lease; a transaction opens with the first write after a commit."""
+
+    position: Position | None
+    """The committed position to read from; None at first, with full_refresh, and in mode full."""
+
+    already_done: Counts | None
+    """In mode full: the counts of this same run if an earlier attempt has committed it; then nothing is left to do."""
+
+    def shape(self, schema: Schema) -> Schema:
+        """Make the target able to take rows of `schema` under the contract, and return the columns to send.
+
+        The result holds the target's types: cast to them before `write`. Columns the contract discards are absent.
+        Raises DataError when the contract forbids a change; the message names the column.
+        """
+        ...
+
+    def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
+        """Add checked rows (columns as `shape` returned them), quarantine rows, and the counts known so far.
+
+        `counts` has read, filtered, quarantined and bytes_read of this batch; the warehouse finds out loaded and
+        duplicate.
+        """
+        ...
+
+    def settle(self) -> Counts:
+        """Bring everything written so far into the target (merge the stage) inside the open transaction.
+
+        Returns the counts of the transaction. Set checks run after this and before `commit`.
+        """
+        ...
+
+    def commit(self, position: Position | None) -> None:
+        """Commit rows, quarantine, state, ledger at once. SupersededError when the lease was lost."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo what was not committed."""
+        ...
+
+    def run_counts(self) -> Counts:
+        """Return the committed counts of this run over all its attempts, from the ledger."""
+        ...
+
+
+@runtime_checkable
+class Warehouse(TableQueries, Protocol):
+    """A warehouse. Constructed with its validated `Config` and the name of its Warehouse (for messages)."""
+
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: BaseModel, owner: str) -> None: ...
+
+    def probe(self) -> WarehouseInfo:
+        """Connect, create or migrate `_millstream`, and say what is there."""
+        ...
+
+    def load(self, spec: LoadSpec) -> StreamLoad:
+        """Take the stream's lease and return its load. RetriableError while another run holds it."""
+        ...
+
+    def materialize(self, spec: TransformSpec, checked: Any) -> int:
+        """Build one transform and publish it at once; call `checked()` before the publication commits.
+
+        Returns the number of rows in the result (0 for a view).
+        """
+        ...
+
+    def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
+        """Return the SQL that a load of `schema` would run, changing nothing."""
+        ...
+
+    def record_run(self, pipeline: str, run: str, report: RunReport) -> None:
+        """Keep the report of a run in `_millstream.runs`."""
+        ...
+
+    def close(self) -> None:
+        """Release connections; an open transaction is rolled back."""
+        ...
