@@ -56,3 +56,5 @@ class DataSourceStatus(ConditionedStatus):
     streams: list[StreamStatus] = Field(default_factory=list, description="Streams; at most 50 are listed.")
     last_probe_time: str | None = Field(default=None, description="When the last probe ended, RFC 3339 UTC.")
     probe_hash: str | None = Field(default=None, description="Hash of what the last probe was made from.")
+    probe_failures: int | None = Field(default=None, description="Probes in a row that failed and may be repeated.")
+    secret_version: str | None = Field(default=None, description="Resource version of the Secret the last probe saw.")

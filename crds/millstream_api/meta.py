@@ -20,8 +20,12 @@ LABEL_OWNER = f"{GROUP}/owner"
 LABEL_PIPELINE = f"{GROUP}/pipeline"
 LABEL_RUN = f"{GROUP}/run"
 LABEL_ROLE = f"{GROUP}/role"
+LABEL_OWNER_UID = f"{GROUP}/owner-uid"
 ANNOTATION_RUN = f"{GROUP}/run"
-ANNOTATION_PLAN = f"{GROUP}/plan-hash"
+ANNOTATION_PROBE = f"{GROUP}/probe"
+ANNOTATION_PLAN = f"{GROUP}/plan"
+ANNOTATION_APPLIED = f"{GROUP}/applied"
+ANNOTATION_ADOPTED = f"{GROUP}/adopted"
 FINALIZER = f"{GROUP}/cleanup"
 
 ResourceName = Annotated[

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from cronsim import CronSim, CronSimError
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from millstream_api.meta import ApiModel, ConditionedStatus, ObjectRef, PodOverrides, StatusModel
@@ -41,6 +44,30 @@ class Schedule(ApiModel):
     jitter_seconds: int = Field(
         default=0, ge=0, le=3600, description="A run starts up to this many seconds late, so that runs do not gather."
     )
+
+    @field_validator("cron")
+    @classmethod
+    def _due_some_day(cls, cron: str) -> str:
+        if cron.startswith("@"):
+            return cron
+        try:
+            CronSim(cron, datetime(2000, 1, 1, tzinfo=UTC))
+        except CronSimError as error:
+            raise ValueError(
+                f"'{cron}' is no cron expression ({error}); write five fields, e.g. '*/15 * * * *'"
+            ) from error
+        return cron
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                f"'{zone}' is no IANA time zone; write one such as 'Europe/Berlin' or 'Etc/UTC'"
+            ) from error
+        return zone
 
 
 class Cursor(ApiModel):
@@ -259,4 +286,7 @@ class PipelineStatus(ConditionedStatus):
     rows_loaded_total: int | None = Field(default=None, description="Rows loaded by all reported runs.")
     freshness: str | None = Field(default=None, description="Time of the newest row, RFC 3339 UTC.")
     quality: str | None = Field(default=None, description="Checks passed of checks run, in the last run.")
+    counted_runs: list[str] = Field(
+        default_factory=list, description="UIDs of finished runs that are in the totals; so each counts once."
+    )
     guarantee: str | None = Field(default=None, description="Weakest delivery guarantee of the streams.")

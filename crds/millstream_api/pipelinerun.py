@@ -41,5 +41,11 @@ class PipelineRunStatus(ConditionedStatus):
     rows_filtered: int | None = Field(default=None, description="Rows the filter left out.")
     bytes_read: int | None = Field(default=None, description="Bytes read from the source, as Arrow.")
     guarantee: str | None = Field(default=None, description="Weakest delivery guarantee of the streams.")
+    freshness: str | None = Field(default=None, description="Time of the newest row, RFC 3339 UTC.")
+    checks_run: int | None = Field(default=None, description="Checks that ran.")
+    checks_passed: int | None = Field(default=None, description="Checks that passed.")
+    configuration: str | None = Field(
+        default=None, description="Hash of the plan and the Secrets' versions: whether a fix came after this run."
+    )
     streams: list[StreamReport] = Field(default_factory=list, description="Per stream; at most 20 are listed.")
     checks: list[CheckResult] = Field(default_factory=list, description="Checks that did not pass; at most 20.")

@@ -12,7 +12,7 @@ from millstream_api.pipeline import Identifier, TableName
 CalendarSpan = Annotated[
     str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]* (hour|day|week|month|quarter|year)s?$")
 ]
-Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+Day = Annotated[str, StringConstraints(max_length=10, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 
 class PartitionBy(ApiModel):
