@@ -99,6 +99,13 @@ class StreamLoad(Protocol):
         """Undo what was not committed."""
         ...
 
+    def record_refused(self, rejects: Iterable[Reject]) -> None:
+        """Keep the rejects of a chunk that was refused as a whole, for triage, in a transaction of their own.
+
+        Their status is `refused`: the rows are still at the source and will be read again, so nothing replays them.
+        """
+        ...
+
     def run_counts(self) -> Counts:
         """Return the committed counts of this run over all its attempts, from the ledger."""
         ...

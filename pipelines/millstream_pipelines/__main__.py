@@ -1,0 +1,82 @@
+"""The pod's entry: read the plan and the mounted Secrets, act, write the report, end with the exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from millstream_api import ExitCode, RunPlan, RunReport
+from millstream_api.run_plan import PLAN_DIR, PLAN_KEY, SECRETS_DIR
+
+_TERMINATION_LOG = "/dev/termination-log"
+
+
+def main() -> int:
+    """Run or probe as the plan says; the exit code tells the Job whether a retry helps."""
+    logging.basicConfig(
+        level=os.environ.get("MILLSTREAM_LOG_LEVEL", "INFO").upper(),
+        format='{"time":"%(asctime)s","level":"%(levelname)s","logger":"%(name)s","message":"%(message)s"}',
+        stream=sys.stderr,
+    )
+    signal.signal(signal.SIGTERM, _stopped)
+    report = _report()
+    raw = report.fitted()
+    _write(Path(os.environ.get("MILLSTREAM_TERMINATION_LOG", _TERMINATION_LOG)), raw)
+    sys.stdout.write(report.model_dump_json(by_alias=True, exclude_none=True) + "\n")
+    return int(report.exit_code)
+
+
+def _stopped(*_: object) -> None:
+    raise SystemExit(int(ExitCode.RETRIABLE))  # the open transaction rolls back; the next attempt goes on from there
+
+
+def _report() -> RunReport:
+    path = Path(os.environ.get("MILLSTREAM_PLAN", f"{PLAN_DIR}/{PLAN_KEY}"))
+    try:
+        plan = RunPlan.model_validate_json(path.read_text())
+    except (OSError, ValueError) as error:
+        return RunReport(
+            exit_code=ExitCode.CONFIGURATION,
+            reason="InvalidPlan",
+            message=f"cannot read the plan at {path}: {error}; are operator and runner of the same version?",
+        )
+    time.sleep(random.uniform(0, float(os.environ.get("MILLSTREAM_JITTER_SECONDS") or 0)))  # noqa: S311 - not a secret
+    from millstream_pipelines.log_progress import LogProgress
+    from millstream_pipelines.probing import probe
+    from millstream_pipelines.runner import RunRequest, execute
+
+    request = RunRequest(
+        plan=plan,
+        secrets={role: _secret(Path(SECRETS_DIR) / role) for role in ("source", "warehouse")},
+        run=os.environ.get("MILLSTREAM_RUN") or f"{plan.name}-{os.getpid()}",
+        holder=os.environ.get("MILLSTREAM_POD") or f"pid-{os.getpid()}",
+        full_refresh=os.environ.get("MILLSTREAM_FULL_REFRESH", "").lower() == "true",
+    )
+    return execute(request, LogProgress()) if plan.action == "run" else probe(request)
+
+
+def _secret(folder: Path) -> dict[str, str]:
+    """Return the mounted keys. Kubernetes keeps its own bookkeeping in names that begin with two dots."""
+    if not folder.is_dir():
+        return {}
+    return {
+        item.name: item.read_text().rstrip("\n")
+        for item in sorted(folder.iterdir())
+        if not item.name.startswith("..") and item.is_file()
+    }
+
+
+def _write(path: Path, raw: bytes) -> None:
+    try:
+        path.write_bytes(raw)
+    except OSError as error:
+        logging.getLogger(__name__).warning("cannot write the report to %s: %s", path, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Which delivery guarantee a stream really has, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from millstream_api.pipeline import StreamSpec
+
+EXACTLY_ONCE = "exactly-once"
+EFFECTIVELY_ONCE = "effectively-once"
+AT_LEAST_ONCE = "at-least-once"
+_ORDER = (AT_LEAST_ONCE, EFFECTIVELY_ONCE, EXACTLY_ONCE)
+
+
+def guarantee(stream: StreamSpec, source: Literal["exact", "repeats"], why: str) -> tuple[str, str]:
+    """Return the guarantee and the reason, from what the source promises and how rows are written."""
+    if stream.mode == "full":
+        return EXACTLY_ONCE, "each run is one transaction: all of it or nothing"
+    if source == "exact":
+        return EXACTLY_ONCE, f"rows and cursor commit together, and {why}"
+    if stream.write_disposition == "merge":
+        return EFFECTIVELY_ONCE, f"{why}; the key keeps rows single"
+    return AT_LEAST_ONCE, f"{why}; writeDisposition 'merge' with a primaryKey would keep rows single"
+
+
+def weakest(guarantees: Iterable[str]) -> str:
+    """Return the weakest of several guarantees, "" for none."""
+    known = [item for item in guarantees if item in _ORDER]
+    return min(known, key=_ORDER.index) if known else ""

@@ -1,0 +1,217 @@
+"""A run: extract → shape → check → load per stream, then transforms and checks, then a report.
+
+Streams run one after another; one that fails does not stop the others, but transforms wait for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from millstream_api import CheckResult, Endpoint, ExitCode, RunPlan, RunReport, StreamReport
+from millstream_api.pipeline import PipelineSpec, StreamSpec
+from millstream_pipelines import registry
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.freshness import freshness
+from millstream_pipelines.guarantee import weakest
+from millstream_pipelines.progress import Progress, Silence
+from millstream_pipelines.set_checks import SetChecks
+from millstream_pipelines.sources.base import Source
+from millstream_pipelines.stream_run import StreamResult, StreamRun
+from millstream_pipelines.transforms.order import ordered
+from millstream_pipelines.warehouses.base import Warehouse
+
+_log = logging.getLogger(__name__)
+
+# When several streams fail, the run ends with the code that may still achieve something: a retry, then a cure.
+_PRIORITY = (ExitCode.RETRIABLE, ExitCode.CONFIGURATION, ExitCode.CHECKS_FAILED)
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run. `secrets`: role (`source`, `warehouse`) → key → value. `holder` is the pod or process."""
+
+    plan: RunPlan
+    secrets: Mapping[str, Mapping[str, str]]
+    run: str
+    holder: str
+    full_refresh: bool = False
+
+
+def execute(request: RunRequest, progress: Progress | None = None) -> RunReport:
+    """Run a pipeline and report. Errors of the run become the report's exit code, reason and message."""
+    started = time.monotonic()
+    run = _Run(request, progress or Silence())
+    try:
+        run.go()
+    except Exception as error:  # the edge of the engine: everything becomes a report
+        run.failures.append(as_millstream(error))
+    report = run.report(time.monotonic() - started)
+    run.close(report)
+    return report
+
+
+def as_millstream(error: Exception) -> MillstreamError:
+    """Return an error as one of ours; what nobody foresaw is logged whole and may be retried."""
+    if isinstance(error, MillstreamError):
+        return error
+    _log.exception("unexpected error")
+    return RetriableError(
+        f"unexpected {type(error).__name__}: {error}; please report it with the log of this pod", reason="InternalError"
+    )
+
+
+def open_source(endpoint: Endpoint | None, secret: Mapping[str, str]) -> Source:
+    """Return the source of a plan. Raises ConfigurationError that names the DataSource and the field."""
+    source: Source = _opened("sources", "DataSource", endpoint, secret)
+    return source
+
+
+def open_warehouse(endpoint: Endpoint | None, secret: Mapping[str, str]) -> Warehouse:
+    """Return the warehouse of a plan. Raises ConfigurationError that names the Warehouse and the field."""
+    warehouse: Warehouse = _opened("warehouses", "Warehouse", endpoint, secret)
+    return warehouse
+
+
+def _opened(family: registry.Family, kind: str, endpoint: Endpoint | None, secret: Mapping[str, str]) -> Any:
+    if endpoint is None:
+        raise ConfigurationError(f"the plan names no {kind}")
+    owner = f"{kind} '{endpoint.name}'"
+    plugin = registry.component(family, endpoint.type, owner)
+    config = registry.configured(plugin.Config, endpoint.config, secret, f"{owner} config")
+    if endpoint.secret_name:
+        owner = f"{owner} (Secret '{endpoint.secret_name}')"
+    return plugin(config, owner)
+
+
+@dataclass
+class _Run:
+    request: RunRequest
+    progress: Progress
+    results: list[StreamResult] = field(default_factory=list)
+    failures: list[MillstreamError] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
+    newest: str | None = None
+    warehouse: Warehouse | None = None
+    source: Source | None = None
+
+    @property
+    def identity(self) -> str:
+        """`namespace/name`: a pipeline made anew under its name goes on where it was."""
+        return f"{self.request.plan.namespace}/{self.request.plan.name}"
+
+    @property
+    def spec(self) -> PipelineSpec:
+        if self.request.plan.pipeline is None:
+            raise ConfigurationError("the plan holds no pipeline")
+        return self.request.plan.pipeline
+
+    def go(self) -> None:
+        plan, secrets = self.request.plan, self.request.secrets
+        self.warehouse = open_warehouse(plan.warehouse, secrets.get("warehouse", {}))
+        self.source = open_source(plan.source, secrets.get("source", {}))
+        transforms = ordered(self.spec.transforms, self.warehouse.dialect) if self.spec.transforms else []
+        self.progress.stage(plan.name, "connect")
+        self.warehouse.probe()
+        for stream in self.spec.streams:
+            self._attempt(partial(self._stream, stream))
+        if self.failures:
+            return
+        for transform in transforms:
+            self.progress.stage(transform.name, "transform", transform.target)
+            checks = SetChecks(transform.checks, transform.target, f"transform '{transform.name}'")
+            self.warehouse.materialize(transform, partial(self._evaluate, checks))
+        if self.spec.checks:
+            self.progress.stage(plan.name, "checks")
+            self._attempt(lambda: self._evaluate(SetChecks(self.spec.checks, None, f"pipeline '{plan.name}'")))
+        if self.spec.freshness:
+            self.newest, result = freshness(self.spec.freshness, self.spec.streams[0].target, self.warehouse)
+            self.checks.append(result)
+            if result.outcome != "passed" and result.severity == "error":
+                self.failures.append(DataError(result.message, reason="Stale"))
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self.failures.append(as_millstream(error))
+
+    def _stream(self, stream: StreamSpec) -> None:
+        if self.warehouse is None or self.source is None:
+            raise ConfigurationError("the run is not connected")
+        run = StreamRun(
+            stream=stream,
+            budget=self.spec.error_budget,
+            source=self.source,
+            warehouse=self.warehouse,
+            identity=self.identity,
+            run=self.request.run,
+            holder=self.request.holder,
+            full_refresh=self.request.full_refresh,
+            progress=self.progress,
+        )
+        try:
+            run.go()
+        finally:
+            self.results.append(run.result)
+            self.checks.extend(run.result.checks)
+
+    def _evaluate(self, checks: SetChecks) -> None:
+        if self.warehouse is None:
+            return
+        results = checks.evaluate(self.warehouse)
+        self.checks.extend(results)
+        checks.enforce(results)
+
+    def report(self, duration_s: float) -> RunReport:
+        streams = [result.report() for result in self.results]
+        totals = StreamReport(name="total")
+        for stream in streams:
+            for name in ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes_read"):
+                setattr(totals, name, getattr(totals, name) + getattr(stream, name))
+        code, reason = ExitCode.DONE, "Succeeded"
+        for candidate in _PRIORITY:
+            first = next((failure for failure in self.failures if failure.exit_code == candidate), None)
+            if first is not None:
+                code, reason = candidate, first.reason
+                break
+        return RunReport(
+            exit_code=code,
+            reason=reason,
+            message="; ".join(str(failure) for failure in self.failures) or _summary(totals),
+            run=self.request.run,
+            streams=streams,
+            totals=totals,
+            checks=self.checks,
+            checks_run=len(self.checks),
+            checks_passed=sum(check.outcome == "passed" for check in self.checks),
+            freshness=self.newest,
+            guarantee=weakest([stream.guarantee for stream in streams]),
+            duration_seconds=round(duration_s, 3),
+        )
+
+    def close(self, report: RunReport) -> None:
+        warehouse, source = self.warehouse, self.source
+        actions: list[tuple[str, Callable[[], None]]] = []
+        if warehouse is not None:
+            actions.append(("recording the run", lambda: warehouse.record_run(self.identity, self.request.run, report)))
+            actions.append(("closing the warehouse", warehouse.close))
+        if source is not None:
+            actions.append(("closing the source", source.close))
+        for what, action in actions:
+            try:
+                action()
+            except Exception as error:  # the run's result stands; what failed here is only said
+                _log.warning("%s: %s", what, error)
+
+
+def _summary(totals: StreamReport) -> str:
+    parts = [f"{totals.read} rows read, {totals.loaded} loaded"]
+    for name in ("quarantined", "duplicate", "filtered"):
+        if getattr(totals, name):
+            parts.append(f"{getattr(totals, name)} {name}")
+    return ", ".join(parts)

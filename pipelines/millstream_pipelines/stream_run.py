@@ -1,0 +1,240 @@
+"""One stream of a run: read → shape → check → write, committed where the source says it is safe."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from millstream_api import CheckResult, StreamReport
+from millstream_api.pipeline import ErrorBudget, StreamSpec
+from millstream_pipelines.batch import Batch, Position, Reject
+from millstream_pipelines.errors import DataError
+from millstream_pipelines.freshness import duration
+from millstream_pipelines.guarantee import guarantee
+from millstream_pipelines.prefetch import prefetched
+from millstream_pipelines.progress import Progress
+from millstream_pipelines.row_checks import RowChecks
+from millstream_pipelines.schema import Schema, schema_of
+from millstream_pipelines.set_checks import enforce
+from millstream_pipelines.shaping import Shaper
+from millstream_pipelines.sources.base import ReadRequest, Source
+from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, Warehouse
+
+# A commit costs a flush; a page of a hundred rows is not worth one.
+_COMMIT_ROWS = 50_000
+_COMMIT_SECONDS = 10.0
+_MAX_REFUSED = 1000  # rows kept for triage when a whole chunk is refused; the source still has them all
+
+
+@dataclass
+class StreamResult:
+    """What came of a stream."""
+
+    name: str
+    target: str
+    counts: Counts = field(default_factory=Counts)
+    guarantee: str = ""
+    checks: list[CheckResult] = field(default_factory=list)
+
+    def report(self) -> StreamReport:
+        """Return it as the report has it."""
+        return StreamReport(
+            name=self.name, target=self.target, guarantee=self.guarantee, **{
+                name: getattr(self.counts, name) for name in self.counts.__dataclass_fields__
+            }
+        )  # fmt: skip
+
+
+@dataclass
+class StreamRun:
+    """The run of one stream; `go` raises what stopped it, `result` has what was committed."""
+
+    stream: StreamSpec
+    budget: ErrorBudget
+    source: Source
+    warehouse: Warehouse
+    identity: str
+    run: str
+    holder: str
+    full_refresh: bool
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.result = StreamResult(self.stream.name, self.stream.target)
+        self._seen = Counts()
+        self._pending_rows = 0
+        self._uncommitted = False
+        self._refused: list[Reject] = []
+        self._last_commit_s = time.monotonic()
+        self._checks: RowChecks | None = None
+        self._earlier: list[CheckResult] = []  # of row checks bound to an earlier shape of the stream
+
+    def go(self) -> None:
+        """Load the stream. A failure before the last commit leaves what was committed and its position."""
+        stream = self.stream
+        self.progress.stage(stream.name, "describe")
+        info = self.source.describe(stream.name, tuple(stream.select))
+        shaper = Shaper(stream, info.schema, f"stream '{stream.name}'", self._mask_key())
+        load = self.warehouse.load(self._load_spec())
+        try:
+            request = self._request(load.position)
+            self.result.guarantee, _ = guarantee(stream, *self.source.guarantee(request))
+            if load.already_done is None:
+                self._load(load, request, shaper, info.schema)
+        except BaseException as error:
+            load.rollback()
+            if isinstance(error, DataError) and self._refused:
+                load.record_refused(self._refused)
+            self.result.counts = _committed(load)
+            raise
+        self.result.counts = load.run_counts()
+        self.progress.stage(stream.name, "done")
+
+    def _load(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> None:
+        checks = self._bind(shaper, load)
+        last: Position | None = None
+        hold = self.stream.mode == "full" or any(check.severity == "error" for check in checks.set_checks)
+        self.progress.stage(self.stream.name, "load")
+        for batch in prefetched(self.source.read(request)):
+            if not shaper.covers(batch.data.schema):
+                described = _united(described, schema_of(batch.data.schema))
+                shaper = Shaper(self.stream, described, f"stream '{self.stream.name}'", self._mask_key())
+                checks = self._bind(shaper, load)
+            self._write(load, shaper, checks, batch)
+            last = batch.position or last
+            if batch.position is not None and not hold and self._commit_is_due():
+                load.settle()
+                self._commit(load, batch.position)
+        self._finish(load, checks, last)
+
+    def _bind(self, shaper: Shaper, load: StreamLoad) -> RowChecks:
+        target = load.shape(shaper.schema)
+        shaper.bind(target)
+        if self._checks is not None:
+            self._earlier = _summed(self._checks.results(), self._earlier)
+        self._checks = RowChecks(self.stream.checks, target, f"stream '{self.stream.name}'")
+        return self._checks
+
+    def _write(self, load: StreamLoad, shaper: Shaper, checks: RowChecks, batch: Batch) -> None:
+        shaped = shaper.apply(batch)
+        rows, failed = checks.apply(shaped.rows)
+        rejects = [*batch.rejects, *shaped.rejects, *failed]
+        rule = self.stream.contract.rows
+        if rejects and rule == "freeze":
+            first = rejects[0]
+            raise DataError(
+                f"stream '{self.stream.name}': a row breaks {first.rule} and contract.rows is 'freeze': "
+                f"{first.message}; nothing of this chunk was committed",
+                reason="ContractBroken",
+            )
+        kept = [] if rule == "discard" else rejects
+        counts = Counts(
+            read=batch.rows_read,
+            quarantined=len(kept),
+            filtered=shaped.filtered + len(rejects) - len(kept),
+            bytes_read=batch.data.nbytes,
+        )
+        self._seen = self._seen + counts
+        self._refused += kept[: _MAX_REFUSED - len(self._refused)]
+        self._check_budget()
+        load.write(rows, kept, counts)
+        self._uncommitted = True
+        self._pending_rows += counts.read
+        self.progress.rows(self.stream.name, self._seen.read, self._seen.quarantined, self._seen.bytes_read)
+
+    def _check_budget(self) -> None:
+        budget, seen = self.budget, self._seen
+        where = f"stream '{self.stream.name}': {seen.quarantined} of {seen.read} rows read so far were set aside"
+        cure = "see `millstream quarantine list`; nothing of this chunk was committed"
+        if budget.max_quarantined_rows is not None and seen.quarantined > budget.max_quarantined_rows:
+            raise DataError(f"{where}, more than {budget.max_quarantined_rows} rows; {cure}", reason="ErrorBudgetSpent")
+        ratio = seen.quarantined / seen.read if seen.read else 0.0
+        if budget.max_quarantined_ratio is not None and ratio > budget.max_quarantined_ratio:
+            raise DataError(
+                f"{where}, a share of {ratio:.4f} above {budget.max_quarantined_ratio}; {cure}",
+                reason="ErrorBudgetSpent",
+            )
+
+    def _commit_is_due(self) -> bool:
+        return self._pending_rows >= _COMMIT_ROWS or time.monotonic() - self._last_commit_s >= _COMMIT_SECONDS
+
+    def _commit(self, load: StreamLoad, position: Position | None) -> None:
+        load.commit(position)
+        self._pending_rows = 0
+        self._uncommitted = False
+        self._refused = []
+        self._last_commit_s = time.monotonic()
+
+    def _finish(self, load: StreamLoad, checks: RowChecks, last: Position | None) -> None:
+        due = self._uncommitted or self.stream.mode == "full"
+        if due:
+            load.settle()
+        found = []
+        if checks.set_checks:
+            self.progress.stage(self.stream.name, "checks")
+            found = [check.evaluate(self.warehouse, self.stream.target) for check in checks.set_checks]
+        self.result.checks = [
+            item.model_copy(update={"target": self.stream.target})
+            for item in (*_summed(checks.results(), self._earlier), *found)
+        ]
+        enforce(f"stream '{self.stream.name}'", found)
+        if due:
+            self._commit(load, last)
+
+    def _mask_key(self) -> bytes:
+        return (os.environ.get("MILLSTREAM_MASK_KEY") or self.identity).encode()
+
+    def _load_spec(self) -> LoadSpec:
+        stream = self.stream
+        return LoadSpec(
+            pipeline=self.identity,
+            stream=stream.name,
+            run=self.run,
+            holder=self.holder,
+            target=stream.target,
+            mode=stream.mode,
+            disposition=stream.write_disposition,
+            primary_key=tuple(stream.primary_key),
+            contract=stream.contract,
+            cursor_field=stream.cursor.field if stream.cursor else None,
+            full_refresh=self.full_refresh,
+        )
+
+    def _request(self, position: Position | None) -> ReadRequest:
+        stream = self.stream
+        return ReadRequest(
+            stream=stream.name,
+            mode=stream.mode,
+            cursor_field=stream.cursor.field if stream.cursor else None,
+            lag=duration(stream.cursor.lag) if stream.cursor and stream.cursor.lag else None,
+            position=position,
+            columns=tuple(stream.select),
+        )
+
+
+def _summed(results: list[CheckResult], earlier: list[CheckResult]) -> list[CheckResult]:
+    """Return `results` with the failed rows of the same checks under an earlier shape added."""
+    if not earlier:
+        return results
+    return [
+        item.model_copy(
+            update={
+                "failed_rows": item.failed_rows + before.failed_rows,
+                "outcome": before.outcome if item.outcome == "passed" else item.outcome,
+                "message": item.message or before.message,
+            }
+        )
+        for item, before in zip(results, earlier, strict=True)
+    ]
+
+
+def _committed(load: StreamLoad) -> Counts:
+    try:
+        return load.run_counts()
+    except Exception:  # the warehouse may be the thing that failed; the first error is the one that counts
+        return Counts()
+
+
+def _united(known: Schema, seen: Schema) -> Schema:
+    return known.with_columns((*known, *(column for column in seen if known.get(column.name) is None)))

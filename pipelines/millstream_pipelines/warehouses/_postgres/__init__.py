@@ -1,0 +1,1 @@
+"""The parts of the PostgreSQL warehouse, one concern each."""

@@ -1,0 +1,136 @@
+"""Connect to PostgreSQL, quote names, and turn its errors into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.alias_generators import to_camel
+
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+
+
+class PostgresConfig(BaseModel):
+    """How to reach a PostgreSQL or TimescaleDB server. `user` and `password` usually come from the Secret."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    host: str = Field(default="localhost", description="Host name, address, or folder of the Unix socket.")
+    port: int = Field(default=5432, ge=1, le=65535, description="TCP port.")
+    database: str = Field(default="postgres", min_length=1, description="Database to load into.")
+    user: str = Field(default="postgres", min_length=1, description="Role to log in as.")
+    password: SecretStr | None = Field(default=None, description="Password; put it in the Secret, not here.")
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        default="prefer", description="As in libpq."
+    )
+    connect_timeout_seconds: int = Field(default=10, ge=1, le=300, description="How long a connection may take.")
+    lock_timeout_seconds: int = Field(
+        default=30, ge=1, le=3600, description="How long a statement waits for a lock before the run is retried."
+    )
+    synchronous_commit: bool = Field(
+        default=True, description="False trades the last moments before a server crash for speed: do not, for money."
+    )
+
+
+def quote(name: str) -> str:
+    """Return one identifier quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_table(table: str, schema: str = "public") -> str:
+    """Return `schema.table` quoted; a bare name lies in `schema`."""
+    parts = table.split(".", 1)
+    return ".".join(quote(part) for part in (parts if len(parts) == 2 else [schema, *parts]))
+
+
+def connect(config: PostgresConfig, owner: str) -> Connection:
+    """Open a connection, in a transaction at the first statement.
+
+    Raises ConfigurationError for a wrong login or database (names the Secret's keys, never a value), RetriableError
+    when the server is away.
+    """
+    password = config.password.get_secret_value() if config.password else None
+    where = f"{config.host}:{config.port}/{config.database}"
+    try:
+        connection: Connection = psycopg2.connect(
+            host=config.host,
+            port=config.port,
+            dbname=config.database,
+            user=config.user,
+            password=password,
+            sslmode=config.sslmode,
+            connect_timeout=config.connect_timeout_seconds,
+            application_name="millstream",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            client_encoding="UTF8",
+            options=f"-c lock_timeout={config.lock_timeout_seconds}s -c timezone=UTC -c datestyle=ISO "
+            f"-c synchronous_commit={'on' if config.synchronous_commit else 'off'}",
+        )
+    except (psycopg2.Error, UnicodeError) as error:
+        raise _connect_error(error, owner, where, config.user) from None
+    return connection
+
+
+def _connect_error(error: Exception, owner: str, where: str, user: str) -> MillstreamError:
+    text = " ".join(str(error).split())
+    lower = text.lower()
+    if "password authentication failed" in lower or "no password supplied" in lower:
+        return ConfigurationError(
+            f"{owner}: {where} refuses the login of user '{user}': check the keys 'user' and 'password' of the Secret",
+            reason="LoginRefused",
+        )
+    if "no pg_hba.conf entry" in lower or ('role "' in lower and "does not exist" in lower):
+        return ConfigurationError(f"{owner}: {where} refuses user '{user}': {text}", reason="LoginRefused")
+    if 'database "' in lower and "does not exist" in lower:
+        return ConfigurationError(f"{owner}: there is no such database at {where}: create it or change `database`")
+    return RetriableError(f"{owner}: cannot connect to {where}: {text}")
+
+
+_RETRIABLE_CLASSES = ("08", "40", "53", "57", "58", "55")
+_DATA_CLASSES = ("21", "22", "23", "44")
+
+
+def translated(error: psycopg2.Error, owner: str, doing: str) -> MillstreamError:
+    """Return our error for one of PostgreSQL's, by its SQLSTATE class (PostgreSQL manual, appendix A)."""
+    code = error.pgcode or ""
+    first = str(error.diag.message_primary or error).strip()
+    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    text = f"{owner}: {doing}: {first}{detail}"
+    if code.startswith("53"):
+        return RetriableError(f"{text}; free space or connections on the server", reason="WarehouseFull")
+    if not code or code.startswith(_RETRIABLE_CLASSES):
+        return RetriableError(text)
+    if code == "42501":
+        return ConfigurationError(f"{text}; grant the role what it needs")
+    if code.startswith(_DATA_CLASSES):
+        return DataError(text, reason="RefusedByWarehouse")
+    return ConfigurationError(text)
+
+
+@contextmanager
+def translating(owner: str, doing: str) -> Iterator[None]:
+    """Run a block; psycopg2's errors leave it as ours."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise translated(error, owner, doing) from error
+
+
+def one(connection: Connection, sql: str, arguments: Any = None) -> Any:
+    """Run a statement and return its first row, or None."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, arguments)
+        return cursor.fetchone() if cursor.description else None
+
+
+def run(connection: Connection, sql: str, arguments: Any = None) -> int:
+    """Run a statement and return how many rows it touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, arguments)
+        return int(cursor.rowcount)

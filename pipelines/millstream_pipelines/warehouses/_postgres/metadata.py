@@ -1,0 +1,73 @@
+"""The `_millstream` schema in the warehouse: state, ledger, quarantine, runs; migrated by version."""
+
+from __future__ import annotations
+
+from psycopg2.extensions import connection as Connection
+
+from millstream_pipelines.warehouses._postgres.connection import one, run, translating
+
+_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE _millstream.state (
+        pipeline text NOT NULL, stream text NOT NULL,
+        epoch bigint NOT NULL DEFAULT 0, holder text, run text, refresh_run text,
+        renewed_at timestamptz NOT NULL DEFAULT now(),
+        seq bigint NOT NULL DEFAULT 0, position jsonb,
+        PRIMARY KEY (pipeline, stream));
+    CREATE TABLE _millstream.ledger (
+        pipeline text NOT NULL, stream text NOT NULL, seq bigint NOT NULL,
+        run text NOT NULL, epoch bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), target text NOT NULL,
+        read bigint NOT NULL, loaded bigint NOT NULL, quarantined bigint NOT NULL,
+        duplicate bigint NOT NULL, filtered bigint NOT NULL, bytes bigint NOT NULL,
+        content_hash text NOT NULL, position jsonb,
+        PRIMARY KEY (pipeline, stream, seq),
+        CONSTRAINT every_row_accounted CHECK (read = loaded + quarantined + duplicate + filtered));
+    CREATE INDEX ledger_run ON _millstream.ledger (run);
+    CREATE TABLE _millstream.quarantine (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        pipeline text NOT NULL, stream text NOT NULL, target text NOT NULL, run text NOT NULL, seq bigint NOT NULL,
+        rule text NOT NULL, message text NOT NULL, "row" jsonb NOT NULL,
+        status text NOT NULL DEFAULT 'open', created_at timestamptz NOT NULL DEFAULT now());
+    CREATE INDEX quarantine_stream ON _millstream.quarantine (pipeline, stream, status);
+    CREATE TABLE _millstream.runs (
+        run text NOT NULL, attempt int NOT NULL, pipeline text NOT NULL,
+        started_at timestamptz NOT NULL, finished_at timestamptz NOT NULL DEFAULT now(),
+        outcome text NOT NULL, exit_code int NOT NULL, report jsonb NOT NULL,
+        PRIMARY KEY (run, attempt));
+    CREATE TABLE _millstream.checks (
+        run text NOT NULL, pipeline text NOT NULL, target text NOT NULL, name text NOT NULL, severity text NOT NULL,
+        outcome text NOT NULL, failed_rows bigint NOT NULL, message text NOT NULL,
+        checked_at timestamptz NOT NULL DEFAULT now());
+    CREATE INDEX checks_run ON _millstream.checks (run);
+    """,
+)
+VERSION = len(_MIGRATIONS)
+_LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
+
+
+def migrate(connection: Connection, owner: str) -> int:
+    """Bring `_millstream` to this version and return it. A newer one, made by a newer runner, is left as it is."""
+    with translating(owner, "preparing the schema _millstream"):
+        version = _version(connection)
+        if version < VERSION:
+            run(connection, "SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            version = _version(connection)
+            if version == 0:
+                run(connection, "CREATE SCHEMA IF NOT EXISTS _millstream")
+                run(
+                    connection,
+                    "CREATE TABLE IF NOT EXISTS _millstream.version "
+                    "(version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
+                )
+            for number in range(version + 1, VERSION + 1):
+                run(connection, _MIGRATIONS[number - 1])
+                run(connection, "INSERT INTO _millstream.version (version) VALUES (%s)", (number,))
+                version = number
+        connection.commit()
+    return version
+
+
+def _version(connection: Connection) -> int:
+    if one(connection, "SELECT to_regclass('_millstream.version')")[0] is None:
+        return 0
+    return int(one(connection, "SELECT coalesce(max(version), 0) FROM _millstream.version")[0])

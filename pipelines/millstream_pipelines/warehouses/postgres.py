@@ -1,0 +1,141 @@
+"""PostgreSQL (and TimescaleDB) as a warehouse: one connection, one transaction at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import connection as Connection
+
+from millstream_api import RunReport
+from millstream_api.pipeline import TransformSpec
+from millstream_pipelines.schema import Schema
+from millstream_pipelines.warehouses._postgres import metadata, publish, stage
+from millstream_pipelines.warehouses._postgres.connection import (
+    PostgresConfig,
+    connect,
+    one,
+    quote,
+    quote_table,
+    run,
+    translating,
+)
+from millstream_pipelines.warehouses._postgres.load import PostgresLoad
+from millstream_pipelines.warehouses._postgres.tables import fit
+from millstream_pipelines.warehouses.base import LoadSpec, WarehouseInfo
+
+
+class PostgresWarehouse:
+    """See `Warehouse`. Nothing is connected before the first use."""
+
+    Config = PostgresConfig
+    dialect: Literal["postgres", "duckdb"] = "postgres"
+
+    def __init__(self, config: PostgresConfig, owner: str) -> None:
+        self._config = config
+        self._owner = owner
+        self._opened: Connection | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, opened and its `_millstream` schema migrated at first use."""
+        if self._opened is None or self._opened.closed:
+            self._opened = connect(self._config, self._owner)
+            metadata.migrate(self._opened, self._owner)
+        return self._opened
+
+    def probe(self) -> WarehouseInfo:
+        """See `Warehouse.probe`."""
+        version = metadata.migrate(self.connection, self._owner)
+        number = self.connection.server_version
+        return WarehouseInfo(f"{number // 10000}.{number % 10000}", version)
+
+    def load(self, spec: LoadSpec) -> PostgresLoad:
+        """See `Warehouse.load`."""
+        return PostgresLoad(self.connection, spec, self._owner)
+
+    def materialize(self, spec: TransformSpec, checked: Callable[[], None]) -> int:
+        """See `Warehouse.materialize`."""
+        return publish.materialize(self.connection, spec, checked, self._owner)
+
+    def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
+        """See `Warehouse.explain_load`."""
+        key = spec.primary_key if spec.disposition in ("merge", "replace") else ()
+        with translating(self._owner, f"reading the shape of {spec.target}"):
+            sent, ddl = fit(self.connection, spec.target, schema, spec.contract, key)
+            self.connection.rollback()
+        made = stage.plan(sent, key, spec.cursor_field)
+        statements = [*ddl]
+        if spec.disposition == "replace":
+            statements.append(f"DELETE FROM {quote_table(spec.target)}")
+        into = stage.NAME if made.staged else quote_table(spec.target)
+        if made.staged:
+            statements += stage.create_statements(made)
+        names = ", ".join(quote(name) for name in (made.columns if made.staged else sent).names)
+        statements.append(f"COPY {into} ({names}) FROM STDIN (FORMAT binary)")
+        if made.staged:
+            statements.append(stage.merge_statement(made, spec.target, spec.disposition))
+        return statements
+
+    def record_run(self, pipeline: str, run_name: str, report: RunReport) -> None:
+        """See `Warehouse.record_run`."""
+        connection = self.connection
+        with translating(self._owner, "recording the run"):
+            run(
+                connection,
+                """
+                INSERT INTO _millstream.runs (run, attempt, pipeline, started_at, outcome, exit_code, report)
+                SELECT %s, 1 + coalesce(max(attempt), 0), %s, now() - make_interval(secs => %s), %s, %s, %s::jsonb
+                FROM _millstream.runs WHERE run = %s
+                """,
+                (run_name, pipeline, report.duration_seconds, report.reason, report.exit_code,
+                 report.model_dump_json(by_alias=True, exclude_none=True), run_name),
+            )  # fmt: skip
+            run(connection, "DELETE FROM _millstream.checks WHERE run = %s", (run_name,))
+            for check in report.checks:
+                run(
+                    connection,
+                    "INSERT INTO _millstream.checks "
+                    "(run, pipeline, target, name, severity, outcome, failed_rows, message) "
+                    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                    (run_name, pipeline, check.target, check.name, check.severity, check.outcome, check.failed_rows,
+                     check.message),
+                )  # fmt: skip
+            connection.commit()
+
+    # -- TableQueries -------------------------------------------------------------------------------------------
+
+    def quoted(self, table: str) -> str:
+        """See `TableQueries.quoted`."""
+        return quote_table(table)
+
+    def identifier(self, name: str) -> str:
+        """See `TableQueries.identifier`."""
+        return quote(name)
+
+    def scalar(self, sql: str) -> object:
+        """See `TableQueries.scalar`. A failing query leaves the open transaction as it was."""
+        connection = self.connection
+        if connection.info.transaction_status == TRANSACTION_STATUS_IDLE:
+            with translating(self._owner, "asking the warehouse"):
+                try:
+                    row = one(connection, sql)
+                finally:
+                    connection.rollback()
+            return None if row is None else row[0]
+        with translating(self._owner, "asking the warehouse"):
+            run(connection, "SAVEPOINT millstream_query")
+            try:
+                row = one(connection, sql)
+            except BaseException:
+                run(connection, "ROLLBACK TO SAVEPOINT millstream_query")
+                raise
+            run(connection, "RELEASE SAVEPOINT millstream_query")
+        return None if row is None else row[0]
+
+    def close(self) -> None:
+        """See `Warehouse.close`."""
+        if self._opened is not None and not self._opened.closed:
+            self._opened.close()
+        self._opened = None
