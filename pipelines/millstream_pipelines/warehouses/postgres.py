@@ -39,10 +39,9 @@ class PostgresWarehouse:
 
     @property
     def connection(self) -> Connection:
-        """The connection, opened and its `_millstream` schema migrated at first use."""
+        """The connection, opened at first use."""
         if self._opened is None or self._opened.closed:
             self._opened = connect(self._config, self._owner)
-            metadata.migrate(self._opened, self._owner)
         return self._opened
 
     def probe(self) -> WarehouseInfo:

@@ -1,0 +1,84 @@
+"""What a run would do: path, guarantee and SQL per stream. Reads both sides, changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from millstream_api.pipeline import StreamSpec, TransformSpec
+from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.guarantee import guarantee
+from millstream_pipelines.runner import RunRequest, open_source, open_warehouse
+from millstream_pipelines.schema import Schema
+from millstream_pipelines.shaping import Shaper
+from millstream_pipelines.sources.base import ReadRequest, Source
+from millstream_pipelines.transforms.order import ordered
+from millstream_pipelines.warehouses.base import LoadSpec, Warehouse
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What a run would do with one stream or transform."""
+
+    name: str
+    target: str
+    path: str
+    guarantee: str
+    why: str
+    columns: list[tuple[str, str]] = field(default_factory=list)
+    sql: list[str] = field(default_factory=list)
+
+
+def explain(request: RunRequest) -> list[StreamPlan]:
+    """Return one plan per stream, then one per transform in the order they run. Raises MillstreamError."""
+    plan, secrets = request.plan, request.secrets
+    if plan.pipeline is None:
+        raise ConfigurationError("the plan holds no pipeline")
+    warehouse = open_warehouse(plan.warehouse, secrets.get("warehouse", {}))
+    source = open_source(plan.source, secrets.get("source", {}))
+    try:
+        identity = f"{plan.namespace}/{plan.name}"
+        streams = [_stream(stream, source, warehouse, identity, request.run) for stream in plan.pipeline.streams]
+        transforms = ordered(plan.pipeline.transforms, warehouse.dialect) if plan.pipeline.transforms else []
+        return streams + [_transform(transform) for transform in transforms]
+    finally:
+        source.close()
+        warehouse.close()
+
+
+def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: str, run: str) -> StreamPlan:
+    info = source.describe(stream.name, tuple(stream.select))
+    wanted: Schema = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
+    request = ReadRequest(
+        stream=stream.name, mode=stream.mode, cursor_field=stream.cursor.field if stream.cursor else None
+    )
+    name, why = guarantee(stream, *source.guarantee(request))
+    spec = LoadSpec(
+        pipeline=identity,
+        stream=stream.name,
+        run=run,
+        holder="explain",
+        target=stream.target,
+        mode=stream.mode,
+        disposition=stream.write_disposition,
+        primary_key=tuple(stream.primary_key),
+        contract=stream.contract,
+        cursor_field=request.cursor_field,
+    )
+    return StreamPlan(
+        name=stream.name,
+        target=stream.target,
+        path="arrow: batches are shaped, checked and sent as binary COPY"
+        if warehouse.dialect == "postgres"
+        else "arrow: batches are shaped, checked and inserted",
+        guarantee=name,
+        why=why,
+        columns=[(column.name, column.type) for column in wanted],
+        sql=warehouse.explain_load(spec, wanted),
+    )
+
+
+def _transform(spec: TransformSpec) -> StreamPlan:
+    how = {"view": "a view", "table": "a table, old rows out and new rows in at one commit", "incremental": "a merge"}
+    return StreamPlan(
+        spec.name, spec.target, f"sql: {how[spec.materialize]}", "exactly-once", "one transaction", [], [spec.sql]
+    )
