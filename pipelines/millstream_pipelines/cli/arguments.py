@@ -1,0 +1,133 @@
+"""The grammar of the command. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+_USAGE_ERROR = 64  # EX_USAGE; argparse's own 2 is no sysexits number
+
+_EPILOG = """\
+exit codes: 0 done · 64 wrong usage · 65 data failed checks · 75 try again later · 78 wrong configuration
+secrets:    Secret manifests given with -f, or MILLSTREAM_SECRET_<SECRET>_<KEY> in the environment (which wins)
+state:      the folder .millstream, or MILLSTREAM_HOME, holds the embedded PostgreSQL
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(_USAGE_ERROR, f"{self.format_usage()}{self.prog}: {message}\n")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        parser.exit(0, f"millstream {version('millstream')}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; a parsed command carries the name of its `module`."""
+    parser = _Parser(
+        prog="millstream",
+        description="Run data pipelines from their manifests, without a cluster.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _run(commands)
+    for name, text in (
+        ("validate", "check manifests, plug-in configurations and references; run nothing"),
+        ("explain", "show path, guarantee, columns and SQL of each stream; change nothing"),
+    ):
+        command = _add(commands, name, text)
+        _files(command)
+        _pipeline(command)
+        _json(command)
+    _preview(commands)
+    _new(commands)
+    command = _add(commands, "status", "show the last run, rows and freshness of each pipeline")
+    _files(command)
+    _pipeline(command)
+    _json(command)
+    _quarantine(commands)
+    command = _add(commands, "components", "list the plug-ins that are installed, with their fields")
+    command.add_argument("name", nargs="?", help="only this one, with all its fields")
+    _json(command)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # the type add_subparsers returns; argparse gives it no public name
+
+
+def _add(commands: _Commands[_Parser], name: str, text: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(module=name)
+    return command
+
+
+def _files(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-f",
+        "--filename",
+        metavar="PATH",
+        type=Path,
+        action="append",
+        required=True,
+        help="a manifest file or a folder of them; may be given again",
+    )
+
+
+def _pipeline(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--pipeline", metavar="NAME", help="only this Pipeline")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def _run(commands: _Commands[_Parser]) -> None:
+    command = _add(commands, "run", "run pipelines: extract, check, load, transform")
+    _files(command)
+    _pipeline(command)
+    command.add_argument("--full-refresh", action="store_true", help="forget the cursors and read everything again")
+    command.add_argument("--report", metavar="FILE.html", type=Path, help="write a self-contained HTML report")
+    _json(command)
+
+
+def _preview(commands: _Commands[_Parser]) -> None:
+    command = _add(commands, "preview", "show the first rows and the inferred columns of a stream; load nothing")
+    _files(command)
+    command.add_argument("--source", metavar="NAME", help="the DataSource; needed when there are several")
+    command.add_argument("--stream", metavar="NAME", help="the stream; without it, all streams are listed")
+    command.add_argument("--rows", metavar="N", type=int, default=20, help="how many rows (default 20)")
+    _json(command)
+
+
+def _new(commands: _Commands[_Parser]) -> None:
+    command = _add(commands, "new", "write a DataSource, a Warehouse and a Pipeline by looking at a URL, path or DSN")
+    command.add_argument("url", metavar="URL", help="file, folder, https://…, s3://… or postgresql://user@host/db")
+    command.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where to write (default: the name)")
+    command.add_argument("--name", metavar="NAME", help="name of the objects (default: from the URL)")
+    command.add_argument("--stream", metavar="NAME", action="append", help="only this stream; may be given again")
+    command.add_argument("--force", action="store_true", help="overwrite files that exist")
+
+
+def _quarantine(commands: _Commands[_Parser]) -> None:
+    command = _add(commands, "quarantine", "look at rows that were set aside")
+    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, text in (
+        ("list", "count rows by stream and rule"),
+        ("show", "show rows with the rule that refused them"),
+    ):
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.set_defaults(module="quarantine", action=name)
+        _files(action)
+        _pipeline(action)
+        action.add_argument("--stream", metavar="NAME", help="only this stream")
+        action.add_argument("--rule", metavar="NAME", help="only this rule")
+        if name == "show":
+            action.add_argument("--rows", metavar="N", type=int, default=20, help="how many rows (default 20)")
+        _json(action)

@@ -1,0 +1,136 @@
+"""`millstream run`: each Pipeline once, tried again where that may help, and one summary."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from millstream_api import ExitCode, RunReport
+from millstream_pipelines.cli.output import log, number, print_json, size, table
+from millstream_pipelines.cli.places import reachable
+from millstream_pipelines.cli.progress import progress
+from millstream_pipelines.manifests import Planned, plan_pipeline, read_catalog
+
+_WORST_FIRST = (ExitCode.CONFIGURATION, ExitCode.CHECKS_FAILED, ExitCode.RETRIABLE)
+_BACKOFF_MAX_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A Pipeline's run: what was planned and what came of it, over all attempts."""
+
+    planned: Planned
+    run: str
+    attempts: int
+    report: RunReport
+
+    @property
+    def pipeline(self) -> str:
+        """`namespace/name`: the identity of its state in the warehouse."""
+        return f"{self.planned.plan.namespace}/{self.planned.plan.name}"
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Run the Pipelines one after the other; the exit code is that of the worst."""
+    catalog = read_catalog(arguments.filename)
+    planned = [plan_pipeline(catalog, item) for item in catalog.chosen("Pipeline", arguments.pipeline)]
+    for note in catalog.ignored:
+        log(f"not ours, ignored: {note}")
+    with reachable(planned) as ready:
+        ended = [run_pipeline(item, arguments.full_refresh, quiet=arguments.json) for item in ready]
+        if arguments.report is not None:
+            from millstream_pipelines.report import write_report
+
+            write_report(arguments.report, [item.planned for item in ended])
+    if arguments.json:
+        print_json(_document(ended, arguments))
+    else:
+        print("\n\n".join(summary(item) for item in ended))
+        if arguments.report is not None:
+            print(f"\nreport: {arguments.report}")
+    codes = {item.report.exit_code for item in ended}
+    return next((int(code) for code in _WORST_FIRST if code in codes), max(codes, default=0))
+
+
+def run_pipeline(
+    planned: Planned, full_refresh: bool, quiet: bool, sleep: Callable[[float], None] = time.sleep
+) -> Ended:
+    """Run one Pipeline; on exit code 75 try again as `spec.retries` says, the wait doubling each time."""
+    from millstream_pipelines.runner import RunRequest, execute
+
+    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    holder = f"{socket.gethostname()}-{os.getpid()}"
+    retries = planned.plan.pipeline.retries if planned.plan.pipeline is not None else None
+    limit, wait_s = (retries.limit, float(retries.backoff_seconds)) if retries is not None else (0, 0.0)
+    attempt = 0
+    while True:
+        attempt += 1
+        request = RunRequest(planned.plan, planned.secrets, run, f"{holder}-{attempt}", full_refresh)
+        with progress(quiet) as shown:
+            report = execute(request, shown)
+        if report.exit_code != ExitCode.RETRIABLE or attempt > limit:
+            return Ended(planned, run, attempt, report)
+        log(f"{planned.plan.name}: {report.reason}: {report.message}")
+        log(f"{planned.plan.name}: attempt {attempt} of {limit + 1} failed; trying again in {wait_s:g} s (Ctrl-C ends)")
+        sleep(wait_s)
+        wait_s = min(wait_s * 2, _BACKOFF_MAX_S)
+
+
+def summary(ended: Ended) -> str:
+    """Return a run as text: counts per stream, checks that did not pass, the sum."""
+    report = ended.report
+    attempts = f", attempt {ended.attempts}" if ended.attempts > 1 else ""
+    lines = [
+        f"{ended.planned.plan.name}: {report.reason} in {report.duration_seconds:.1f} s (run {ended.run}{attempts})"
+    ]
+    if report.exit_code and report.message:
+        lines.append(f"  {report.message}")
+    if report.streams:
+        headers = ("stream", "target", "read", "loaded", "quarantined", "duplicate", "filtered", "bytes", "guarantee")
+        rows = [
+            (
+                s.name,
+                s.target,
+                s.read,
+                s.loaded,
+                s.quarantined,
+                s.duplicate,
+                s.filtered,
+                size(s.bytes_read),
+                s.guarantee,
+            )
+            for s in report.streams
+        ]
+        lines.append(table(headers, rows, indent="  "))
+    if report.checks_run:
+        lines.append(f"  checks: {report.checks_passed} of {report.checks_run} passed")
+    for check in report.checks:
+        lines.append(
+            f"    {check.severity}: {check.name} on {check.target}: {_found(check.failed_rows, check.message)}"
+        )
+    return "\n".join(lines)
+
+
+def _found(rows: int, message: str) -> str:
+    counted = f"{number(rows)} row{'' if rows == 1 else 's'}" if rows else ""
+    return "; ".join(part for part in (counted, message) if part)
+
+
+def _document(ended: list[Ended], arguments: argparse.Namespace) -> dict[str, Any]:
+    runs = [
+        {
+            "pipeline": item.pipeline,
+            "run": item.run,
+            "attempts": item.attempts,
+            "report": item.report.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        for item in ended
+    ]
+    return {"version": 1, "runs": runs, "htmlReport": str(arguments.report) if arguments.report else None}

@@ -1,0 +1,107 @@
+"""`millstream validate`: manifests, references, plug-in names and their configurations, without reaching anything."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from millstream_api.datasource import Connected
+from millstream_api.pipeline import CheckSpec, PipelineSpec, Schedule
+from millstream_pipelines.cli.output import print_json
+from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.manifests import Catalog, Finding, Manifest, ManifestError, plan_pipeline, read_catalog
+from millstream_pipelines.registry import Family, component, configured
+
+Fields = tuple[str | int, ...]
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Say what was read, or raise a ManifestError with all findings."""
+    catalog = read_catalog(arguments.filename)
+    if arguments.pipeline is not None:
+        catalog.chosen("Pipeline", arguments.pipeline)
+    findings = list(inspected(catalog))
+    if findings:
+        raise ManifestError(findings)
+    counts = Counter(item.kind for item in catalog.objects.values()) + Counter(Secret=len(catalog.secrets))
+    if arguments.json:
+        print_json({"exitCode": 0, "objects": counts, "ignored": catalog.ignored, "findings": []})
+    else:
+        print("valid: " + ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+        for note in catalog.ignored:
+            print(f"not ours, ignored: {note}")
+    return 0
+
+
+def inspected(catalog: Catalog) -> Iterator[Finding]:
+    """Yield what the API server would not see: plug-ins, their fields, references, cron and time zone."""
+    for manifest in catalog.objects.values():
+        if manifest.kind in ("DataSource", "Warehouse"):
+            yield from _connected(manifest)
+        elif manifest.kind == "Pipeline":
+            yield from _pipeline(catalog, manifest)
+
+
+def _connected(manifest: Manifest) -> Iterator[Finding]:
+    spec = cast(Connected, manifest.spec)
+    family: Family = "sources" if manifest.kind == "DataSource" else "warehouses"
+    config = dict(spec.config)
+    if config.pop("embedded", False):
+        config = {"host": "embedded", "database": "dw", "user": "postgres", **config}
+    if spec.secret_ref is None:
+        yield from _plugin(manifest, family, spec.type, config, ("spec",))
+    else:  # a required field may come from the Secret, so only the name can be judged
+        try:
+            component(family, spec.type, manifest.title)
+        except ConfigurationError as error:
+            yield manifest.finding(("spec", "type"), str(error))
+
+
+def _pipeline(catalog: Catalog, manifest: Manifest) -> Iterator[Finding]:
+    spec = cast(PipelineSpec, manifest.spec)
+    try:
+        plan_pipeline(catalog, manifest)
+    except ManifestError as error:
+        yield from error.findings
+    for number, stream in enumerate(spec.streams):
+        yield from _checks(manifest, stream.checks, ("spec", "streams", number, "checks"))
+    for number, transform in enumerate(spec.transforms):
+        yield from _checks(manifest, transform.checks, ("spec", "transforms", number, "checks"))
+    yield from _checks(manifest, spec.checks, ("spec", "checks"))
+    if spec.schedule is not None:
+        yield from _schedule(manifest, spec.schedule)
+
+
+def _checks(manifest: Manifest, checks: Sequence[CheckSpec], fields: Fields) -> Iterator[Finding]:
+    for number, check in enumerate(checks):
+        yield from _plugin(manifest, "checks", check.type, check.parameters(), (*fields, number))
+
+
+def _plugin(
+    manifest: Manifest, family: Family, name: str, config: dict[str, object], fields: Fields
+) -> Iterator[Finding]:
+    try:
+        configured(component(family, name, name).Config, config, {}, name)
+    except ConfigurationError as error:
+        yield manifest.finding(fields, str(error))
+
+
+def _schedule(manifest: Manifest, schedule: Schedule) -> Iterator[Finding]:
+    from cronsim import CronSim, CronSimError
+
+    if not schedule.cron.startswith("@"):
+        from datetime import UTC, datetime
+
+        try:
+            CronSim(schedule.cron, datetime.now(UTC))
+        except CronSimError as error:
+            message = f"'{schedule.cron}' is not accepted: {error}; five fields: minute hour day month weekday"
+            yield manifest.finding(("spec", "schedule", "cron"), message)
+    try:
+        ZoneInfo(schedule.time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        message = f"'{schedule.time_zone}' is not an IANA time zone, for example 'Europe/Berlin'"
+        yield manifest.finding(("spec", "schedule", "timeZone"), message)
