@@ -1,0 +1,1 @@
+"""Builders: facts in, manifests out. No client, no clock, no Kopf."""

@@ -1,0 +1,90 @@
+"""How a Job ended: phase, reason and counts, from its RunReport, its exit code, or what Kubernetes says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from millstream_api import conditions
+from millstream_api.run_report import ExitCode, RunReport
+from millstream_operator.reconcile.observed import JobFacts, instant
+from millstream_operator.reconcile.standing import Standing, stalled
+
+_MAX_LISTED = 20
+
+FinishedPhase = Literal["Succeeded", "Failed", "ChecksFailed", "Cancelled"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What goes into the status of a finished run."""
+
+    phase: FinishedPhase
+    standing: Standing
+    fields: dict[str, Any]
+
+
+def ended(item: JobFacts, configuration: str | None) -> Ending:
+    """Return the ending of a finished Job. `configuration` is kept so that a later fix is recognised."""
+    fields: dict[str, Any] = {
+        "job": item.name,
+        "plan": item.plan or None,
+        "started_at": item.started,
+        "finished_at": item.finished,
+        "duration_seconds": _duration(item),
+        "attempts": item.attempts or None,
+        "exit_code": item.exit_code,
+        "configuration": configuration,
+    }
+    report = item.report
+    if report is not None:
+        fields |= _counts(report)
+    phase, reason = _phase(item)
+    message = _message(item, phase)
+    if phase == "Succeeded":
+        return Ending(phase, Standing("True", conditions.SUCCEEDED, message), fields)
+    return Ending(phase, stalled(reason, message), fields)
+
+
+def _phase(item: JobFacts) -> tuple[FinishedPhase, str]:
+    if item.state == "succeeded":
+        return "Succeeded", conditions.SUCCEEDED
+    if item.reason == conditions.DEADLINE_EXCEEDED:
+        return "Failed", conditions.DEADLINE_EXCEEDED
+    if item.exit_code == ExitCode.CHECKS_FAILED:
+        return "ChecksFailed", conditions.CHECKS_FAILED
+    if item.exit_code == ExitCode.CONFIGURATION:
+        return "Failed", conditions.INVALID_CONFIGURATION
+    return "Failed", conditions.RUN_FAILED
+
+
+def _message(item: JobFacts, phase: FinishedPhase) -> str:
+    told = item.report.message if item.report else ""
+    if phase == "Succeeded":
+        return told or "the Job completed"
+    return told or item.trouble or item.message or "the Job failed without a report"
+
+
+def _duration(item: JobFacts) -> float | None:
+    if item.report is not None and item.report.duration_seconds:
+        return item.report.duration_seconds
+    if item.started and item.finished:
+        return (instant(item.finished) - instant(item.started)).total_seconds()
+    return None
+
+
+def _counts(report: RunReport) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "guarantee": report.guarantee or None,
+        "freshness": report.freshness,
+        "streams": report.streams[:_MAX_LISTED],
+        "checks": report.checks[:_MAX_LISTED],
+        "checks_run": report.checks_run,
+        "checks_passed": report.checks_passed,
+    }
+    totals = report.totals
+    if totals is not None:
+        counts |= {f"rows_{stage}": getattr(totals, stage) for stage in ("read", "loaded", "quarantined")}
+        counts |= {f"rows_{stage}": getattr(totals, stage) for stage in ("duplicate", "filtered")}
+        counts["bytes_read"] = totals.bytes_read
+    return counts
