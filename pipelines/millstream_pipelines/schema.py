@@ -50,7 +50,7 @@ _ARROW: dict[str, pa.DataType] = {
     "bytea": pa.binary(),
 }
 
-_SHAPE = re.compile(r"^\s*([A-Za-z_][\w .]*?)\s*(?:\(([\d\s,-]+)\))?\s*([A-Za-z ]*?)\s*((?:\[\d*\])*)\s*$")
+_SHAPE = re.compile(r"^\s*([A-Za-z_][\w .]*?)\s*(?:\(([\d\s,-]+)\)\s*([A-Za-z ]*?))?\s*((?:\[\d*\])*)\s*$")
 
 
 def normalized(name: str) -> str:
@@ -59,7 +59,7 @@ def normalized(name: str) -> str:
     if match is None:
         return name.strip()
     base, args, tail, array = match.groups()
-    words = " ".join(f"{base} {tail}".lower().split())
+    words = " ".join(f"{base} {tail or ''}".lower().split())
     words = _ALIASES.get(words, words)
     numbers = f"({','.join(part.strip() for part in args.split(','))})" if args else ""
     if words.startswith(("timestamp", "time")) and numbers == "(6)":
@@ -156,5 +156,4 @@ class Schema:
 
 def schema_of(arrow: pa.Schema, primary_key: Iterable[str] = ()) -> Schema:
     """Return the schema that holds every value of batches with this Arrow schema."""
-    fields = cast("list[pa.Field]", list(arrow))
-    return Schema(tuple(Column(item.name, sql_type(item.type), item.nullable) for item in fields), tuple(primary_key))
+    return Schema(tuple(Column(item.name, sql_type(item.type), item.nullable) for item in arrow), tuple(primary_key))
