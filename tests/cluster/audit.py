@@ -30,7 +30,7 @@ POLICY = {
 
 @dataclass(frozen=True)
 class Request:
-    """One answered request. `resource` is plural, with the subresource: `pipelines/status`; `code` is the HTTP status."""
+    """One answered request. `resource` is plural, with its subresource (`pipelines/status`); `code` is HTTP's."""
 
     verb: str
     resource: str

@@ -52,7 +52,7 @@ class ControlPlane:
         return self.run.folder / "pki" / "ca.crt"
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """Write a kubeconfig for a ServiceAccount that exists, with a token of one hour: a test's way to be the operator."""
+        """Write a kubeconfig of an existing ServiceAccount, valid one hour: how a test acts as the operator."""
         token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=1h").strip()
         path = self.run.folder / f"{namespace}-{name}.kubeconfig"
         _write_kubeconfig(path, self.run.api_port, self.ca, token, namespace=namespace)
@@ -111,12 +111,13 @@ def _write_kubeconfig(
 ) -> None:
     authority = base64.b64encode(ca.read_bytes()).decode()
     cluster = {"server": f"https://{host}:{port}", "certificate-authority-data": authority}
+    context = {"cluster": "millstream-test", "user": "user", "namespace": namespace}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "millstream-test", "cluster": cluster}],
         "users": [{"name": "user", "user": {"token": token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "millstream-test", "user": "user", "namespace": namespace}}],
+        "contexts": [{"name": "test", "context": context}],
         "current-context": "test",
     }
     path.touch(mode=0o600)
@@ -170,8 +171,9 @@ def _ready(plane: ControlPlane) -> bool:
     request = urllib.request.Request(
         f"https://127.0.0.1:{plane.run.api_port}/readyz", headers={"Authorization": f"Bearer {token}"}
     )
+    trust = ssl.create_default_context(cafile=str(plane.ca))
     try:
-        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(plane.ca)), timeout=5) as answer:
+        with urllib.request.urlopen(request, context=trust, timeout=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

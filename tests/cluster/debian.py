@@ -21,7 +21,7 @@ NODE = {
     "nsenter": "util-linux",
     "/usr/lib/cni/bridge": "containernetworking-plugins",
 }
-IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "gcc": "gcc", "wget": "wget"}
+IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "wget": "wget"}
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 

@@ -44,7 +44,7 @@ class Kubectl:
         self("delete", kind, name, *_in(namespace), "--ignore-not-found", f"--wait={str(wait).lower()}")
 
     def wait(self, kind: str, name: str, condition: str, namespace: str | None = None, timeout_s: float = 60.0) -> None:
-        """Wait for `condition`, in kubectl's words: `condition=Complete`, `delete`, `jsonpath={.status.phase}=Running`."""
+        """Wait, in kubectl's words, for `condition=Complete`, `delete` or `jsonpath={.status.phase}=Running`."""
         flags = [f"--for={condition}", f"--timeout={timeout_s:.0f}s"]
         self("wait", f"{kind}/{name}", *flags, *_in(namespace), timeout_s=timeout_s + 10)
 
@@ -57,7 +57,9 @@ class Kubectl:
         deadline = time.monotonic() + 30
         while not self.exists("serviceaccount", "default", name):
             if time.monotonic() > deadline:
-                raise ClusterError(f"namespace {name}: no default ServiceAccount after 30 s; is the controller-manager up?")
+                raise ClusterError(
+                    f"namespace {name}: no default ServiceAccount after 30 s; see controller-manager's log"
+                )
             time.sleep(0.1)
 
     def exists(self, kind: str, name: str, namespace: str | None = None) -> bool:

@@ -140,4 +140,4 @@ def _free_index(taken: set[int]) -> int:
     for index in range(256):
         if index not in taken and Addresses(index).host not in in_use:
             return index
-    raise ClusterError("no free cluster address left in 10.213.0.0/16; `python tests/cluster down` ends forgotten clusters")
+    raise ClusterError("no address left in 10.213.0.0/16; `python tests/cluster down` ends forgotten clusters")
