@@ -1,0 +1,1 @@
+"""Parts of the source `postgres`: connection and its errors, catalog, exact types, safe horizon, streaming."""

@@ -1,0 +1,123 @@
+"""Source `postgres`: tables, views and queries of a PostgreSQL, every type exact, incremental reads that miss nothing.
+
+Rows come over one binary COPY in one read-only snapshot. Incremental reads stop at a safe horizon: see
+`_postgres/horizon.py` for what that is and what it cannot know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel
+
+from millstream_pipelines.batch import Batch
+from millstream_pipelines.errors import ConfigurationError, unknown_value
+from millstream_pipelines.schema import Column, Schema
+from millstream_pipelines.sources._postgres.catalog import Catalog, Relation
+from millstream_pipelines.sources._postgres.config import PostgresConfig
+from millstream_pipelines.sources._postgres.connection import Control
+from millstream_pipelines.sources._postgres.cursor import Cursor, cursor_of
+from millstream_pipelines.sources._postgres.horizon import HorizonFinder
+from millstream_pipelines.sources._postgres.order import require_order, require_values
+from millstream_pipelines.sources._postgres.stream import Rows, positioned
+from millstream_pipelines.sources.base import ReadRequest, StreamInfo
+
+_WHY = {
+    "number": "the read stops below every value a running transaction may still commit (values drawn by the INSERT)",
+    "text": "the read stops below every value a running transaction may still commit (values made up by the INSERT)",
+    "timestamptz": "the read stops below the start of every running transaction (values from now() or later clocks)",
+    "timestamp": "the read waits for every running transaction (values from now(), one time zone, no clock changes)",
+    "date": "only days that have ended are read (values from current_date)",
+}
+
+
+class PostgresSource:
+    """A PostgreSQL database, or one that speaks its protocol and has its catalog."""
+
+    name: ClassVar[str] = "postgres"
+    Config: ClassVar[type[BaseModel]] = PostgresConfig
+
+    def __init__(self, config: BaseModel, owner: str) -> None:
+        self._config = PostgresConfig.model_validate(config)
+        self._owner = owner
+        self._control = Control(self._config, owner)
+        self._catalog = Catalog(self._control)
+        self._reads: list[Rows] = []
+
+    def streams(self) -> list[StreamInfo]:
+        """Return the tables and views that the user may read, and the streams of the configuration."""
+        return [StreamInfo(relation.name, relation.schema) for relation in self._catalog.relations()]
+
+    def describe(self, stream: str, columns: tuple[str, ...] = ()) -> StreamInfo:
+        """Return one stream, with types and key as the catalog has them now."""
+        relation = self._catalog.relation(stream)
+        return StreamInfo(stream, self._kept(relation, columns))
+
+    def read(self, request: ReadRequest) -> Iterator[Batch]:
+        """Yield the rows; in mode incremental in the cursor's order, up to the safe horizon."""
+        relation = self._catalog.relation(request.stream)
+        schema = self._kept(relation, request.columns)
+        if request.mode == "full":
+            yield from map(Batch, self._rows(relation, schema, ""))
+            return
+        cursor = cursor_of(request, relation, self._owner)
+        if schema.get(cursor.column) is None:
+            added = relation.schema.get(cursor.column)
+            schema = schema.with_columns([*schema.columns, added or Column(cursor.column, cursor.type)])
+        condition = self._horizon(relation, cursor)
+        if condition is None:
+            return
+        behind = cursor.behind(request.position, self._owner)
+        where = " AND ".join(part for part in (behind, condition) if part)
+        yield from positioned(self._rows(relation, schema, f"WHERE {where} ORDER BY {cursor.sql}"), cursor)
+
+    def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
+        """Return exact without a lag; the reason names what the cursor's values must be like."""
+        if request.mode == "full":
+            return "exact", "the whole table is read in one snapshot"
+        if request.lag:
+            return "repeats", f"each read starts {request.lag} before the committed cursor"
+        relation = self._catalog.relation(request.stream)
+        cursor = cursor_of(request, relation, self._owner)
+        if self._config.trust_cursor_order:
+            return "exact", "positions lie between cursor values; their order is trusted, not made sure"
+        return "exact", _WHY[cursor.kind]
+
+    def close(self) -> None:
+        """Close every connection; a read in progress ends."""
+        for rows in self._reads:
+            rows.close()
+        self._reads.clear()
+        self._control.close()
+
+    def _horizon(self, relation: Relation, cursor: Cursor) -> str | None:
+        trusted = self._config.trust_cursor_order
+        if not trusted and cursor.lag is None:
+            require_order(self._control, relation, cursor)
+        require_values(self._control, relation, cursor)
+        return HorizonFinder(self._control, relation, cursor).find(watch=not trusted).condition
+
+    def _rows(self, relation: Relation, schema: Schema, tail: str) -> Iterator[object]:
+        if not schema.columns:
+            raise ConfigurationError(f"{self._owner}: stream '{relation.name}' has no columns to read")
+        chosen = ", ".join(relation.expressions[column.name] for column in schema)
+        rows = Rows(self._config, self._owner, relation.name)
+        self._reads.append(rows)
+        try:
+            yield from rows.batches(f"SELECT {chosen} FROM {relation.origin} {tail}", schema)
+        finally:
+            rows.close()
+
+    def _kept(self, relation: Relation, columns: tuple[str, ...]) -> Schema:
+        for name in columns:
+            if relation.schema.get(name) is None:
+                raise unknown_value(f"{self._owner}: stream '{relation.name}'", "column", name, relation.schema.names)
+        if not columns:
+            return relation.schema
+        kept = [column for column in relation.schema if column.name in columns]
+        key = relation.schema.primary_key
+        return Schema(tuple(kept), key if set(key) <= set(columns) else ())
+
+
+__all__ = ["PostgresSource"]
