@@ -1,0 +1,137 @@
+"""The checks of one stream: rows that fail are set aside, and everything is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millstream_api import CheckResult
+from millstream_api.pipeline import CheckSpec
+from millstream_pipelines import registry
+from millstream_pipelines.batch import Reject
+from millstream_pipelines.checks.base import RowCheck, SetCheck
+from millstream_pipelines.errors import ConfigurationError, unknown_value
+from millstream_pipelines.faults import Fault, refused_rows, rejects_of
+from millstream_pipelines.json_rows import json_rows
+from millstream_pipelines.queries import TableQueries
+from millstream_pipelines.schema import Schema
+from millstream_pipelines.set_checks import evaluated
+
+
+@dataclass
+class _BoundRowCheck:
+    spec: CheckSpec
+    label: str
+    check: RowCheck
+    failed_rows: int = 0
+
+
+@dataclass(frozen=True)
+class BoundSetCheck:
+    """A set check as the manifest gives it. It looks at the table it names itself, or else at the one it is given."""
+
+    spec: CheckSpec
+    check: SetCheck
+
+    @property
+    def label(self) -> str:
+        """Return its name in reports."""
+        return self.spec.name or self.check.label
+
+    @property
+    def severity(self) -> Literal["error", "warn"]:
+        """Return what a failure means."""
+        return self.spec.severity
+
+    def evaluate(self, queries: TableQueries, table: str) -> CheckResult:
+        """Return what it found; `errored` when it could not be evaluated."""
+        return evaluated(self.spec, self.check, self.check.table() or table, queries)
+
+
+class RowChecks:
+    """Row checks, applied batch by batch, and the set checks named beside them.
+
+    Everything that a manifest can have wrong (type, field, column, pattern, a value that the column cannot hold) is a
+    ConfigurationError here, before the first row.
+    """
+
+    def __init__(self, specs: Sequence[CheckSpec], schema: Schema, owner: str) -> None:
+        self.set_checks: list[BoundSetCheck] = []
+        self._checks: list[_BoundRowCheck] = []
+        self._rows = 0
+        for spec in specs:
+            check = _component(spec, owner)
+            if isinstance(check, RowCheck):
+                self._checks.append(_BoundRowCheck(spec, spec.name or check.label, check))
+            elif isinstance(check, SetCheck):
+                self.set_checks.append(BoundSetCheck(spec, check))
+            else:
+                raise ConfigurationError(f"{owner}: plug-in '{spec.type}' is neither a RowCheck nor a SetCheck")
+        self._rehearse(schema, owner)
+
+    def apply(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Reject]]:
+        """Return the rows that pass every check of severity `error`, and the others with what they break.
+
+        `rule` is the first broken check's label, the message names all. Severity `warn` only counts.
+        """
+        self._rows += rows.num_rows
+        faults = []
+        for bound in self._checks:
+            passed = pc.fill_null(bound.check.passes(rows), False)
+            failed = rows.num_rows - passed.true_count
+            if not failed:
+                continue
+            bound.failed_rows += failed
+            if bound.spec.severity == "error":
+                faults.append(_fault(bound, pc.invert(passed)))
+        if not faults:
+            return rows, []
+        refused = refused_rows(faults)
+        table = pa.Table.from_batches([rows])
+        rejects = rejects_of(faults, refused, lambda indices: json_rows(table.take(indices)))
+        return rows.filter(pc.invert(refused)), rejects
+
+    def results(self) -> list[CheckResult]:
+        """Return what each row check has found in all batches so far."""
+        return [
+            CheckResult(
+                name=bound.label,
+                severity=bound.spec.severity,
+                outcome="failed" if bound.failed_rows else "passed",
+                failed_rows=bound.failed_rows,
+                message=f"{bound.failed_rows} of {self._rows} rows fail: {bound.check.message()}"
+                if bound.failed_rows
+                else "",
+            )
+            for bound in self._checks
+        ]
+
+    def _rehearse(self, schema: Schema, owner: str) -> None:
+        """Check no rows at all, so that what is wrong shows now."""
+        arrow = schema.arrow()
+        none = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in arrow], schema=arrow)
+        for bound in self._checks:
+            where = f"{owner}: check '{bound.label}'"
+            for name in bound.check.columns():
+                if schema.get(name) is None:
+                    raise unknown_value(where, "column", name, schema.names)
+            try:
+                bound.check.passes(none)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _component(spec: CheckSpec, owner: str) -> object:
+    plugin = registry.component("checks", spec.type, owner)
+    config = registry.configured(plugin.Config, spec.parameters(), {}, f"{owner}: check '{spec.type}'")
+    built: object = plugin(config)
+    return built
+
+
+def _fault(bound: _BoundRowCheck, rows: pa.BooleanArray) -> Fault:
+    why = f"{bound.label}: {bound.check.message()}"
+    return Fault(bound.label, rows, lambda _: why)

@@ -1,0 +1,192 @@
+"""From rows as read to rows as the target wants them: select, filter, rename, compute, mask, cast.
+
+A row that cannot be shaped is refused by itself, with the rule that refused it; the batch goes on. Order: the filter
+first (on source columns in their described types), then all else on the rows that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millstream_api.pipeline import StreamSpec
+from millstream_pipelines.batch import Batch, Reject
+from millstream_pipelines.casting import cast_column
+from millstream_pipelines.column_plan import Output, plan_columns
+from millstream_pipelines.expressions import Expression, condition, evaluate
+from millstream_pipelines.faults import Fault, refused_rows, rejects_of
+from millstream_pipelines.json_rows import json_rows
+from millstream_pipelines.masking import masked
+from millstream_pipelines.nul_bytes import rows_with_nul
+from millstream_pipelines.schema import Column, Schema
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """`rows`: the columns of the bound target, stored as `schema.arrow_type` says."""
+
+    rows: pa.RecordBatch
+    rejects: list[Reject]
+    """Rules: `cast(column)`, `expression(column)`, `filter`, `nul_byte`, `primary_key`, `required(column)`."""
+    filtered: int
+
+
+class Shaper:
+    """Shapes the batches of one stream. `mask_key`: the secret of `mask: hash`."""
+
+    def __init__(self, stream: StreamSpec, source: Schema, owner: str, mask_key: bytes = b"") -> None:
+        self._plan = plan_columns(stream, source, owner)
+        self._source = source
+        self._key = tuple(stream.primary_key)
+        self._mask_key = mask_key
+        self._filter = condition(stream.filter, self._plan.taken, f"{owner}: filter") if stream.filter else None
+        self.schema = Schema(tuple(item.column for item in self._plan.outputs), self._key)
+        self.bind(self.schema)
+
+    def covers(self, batch: pa.Schema) -> bool:
+        """Return whether the source schema given at the start has all columns of a batch. Types may differ."""
+        return set(batch.names) <= set(self._source.names)
+
+    def bind(self, target: Schema) -> None:
+        """Take the warehouse's answer: make exactly these columns in these types; others of `schema` are left out."""
+        outputs = {item.column.name: item for item in self._plan.outputs}
+        self._target = target
+        self._made: list[tuple[Column, Output]] = [(column, outputs[column.name]) for column in target]
+
+    def apply(self, batch: Batch) -> Shaped:
+        """Shape one batch. A column that the batch lacks is NULL."""
+        data, filtered = batch.data, 0
+        rejects: list[Reject] = []
+        if self._filter is not None:
+            data, rejects, filtered = self._filtered(data, self._filter)
+        work = _Work(data, self._plan.taken, set(self._plan.hidden))
+        arrays = [self._made_of(column, output, work) for column, output in self._made]
+        self._look_for_null(arrays, work)
+        rows = pa.RecordBatch.from_arrays(arrays, schema=self._target.arrow())
+        if work.faults:
+            refused = refused_rows(work.faults)
+            rejects = rejects + rejects_of(work.faults, refused, self._reader(data))
+            rows = rows.filter(pc.invert(refused))
+        return Shaped(rows, rejects, filtered)
+
+    def _filtered(self, data: pa.RecordBatch, wanted: Expression) -> tuple[pa.RecordBatch, list[Reject], int]:
+        work = _Work(data, self._plan.taken, set(self._plan.hidden))
+        keep = pc.fill_null(work.evaluated(wanted, "filter", private=False), False)
+        rejects: list[Reject] = []
+        if work.faults:
+            refused = refused_rows(work.faults)
+            rejects = rejects_of(work.faults, refused, self._reader(data))
+            keep = pc.and_not(keep, refused)
+        if keep.true_count == data.num_rows:
+            return data, rejects, 0
+        return data.filter(keep), rejects, data.num_rows - keep.true_count - len(rejects)
+
+    def _made_of(self, column: Column, output: Output, work: _Work) -> pa.Array:
+        if output.expression is not None:
+            rule = f"expression({column.name})"
+            values = work.evaluated(output.expression, rule, private=output.mask is not None)
+            private = output.mask is not None or work.reads_hidden(output.expression)
+        else:
+            assert output.source is not None, "an output has one origin"  # noqa: S101
+            values, private = work.read(output.source), output.mask is not None
+        if output.mask is not None:
+            values = masked(values, output.mask, self._mask_key)
+        made = work.cast(column.name, values, column.type, private=private)
+        if pa.types.is_string(made.type):
+            json = column.type in ("json", "jsonb")
+            work.refuse("nul_byte", rows_with_nul(made, json=json), f"column '{column.name}': text holds a NUL byte")
+        return made
+
+    def _look_for_null(self, arrays: list[pa.Array], work: _Work) -> None:
+        for (column, _), array in zip(self._made, arrays, strict=True):
+            if not array.null_count or (column.nullable and column.name not in self._key):
+                continue
+            # A value that a cast has refused is NULL by now; its fault is told already.
+            absent = pc.and_not(array.is_null(), refused_rows(work.faults)) if work.faults else array.is_null()
+            if column.name in self._key:
+                why = f"column '{column.name}' is NULL, but it is in the primary key"
+                work.refuse("primary_key", absent, why)
+            else:
+                why = f"column '{column.name}' is NULL, but the target requires a value"
+                work.refuse(f"required({column.name})", absent, why)
+
+    def _reader(self, data: pa.RecordBatch) -> Callable[[pa.Array], list[dict[str, Any]]]:
+        """Return a reader of rows for quarantine: the taken source columns, hidden ones masked."""
+        taken = [name for name in data.schema.names if self._plan.taken.get(name) is not None]
+
+        def read(indices: pa.Array) -> list[dict[str, Any]]:
+            rows = pa.Table.from_batches([data.select(taken)]).take(indices)
+            for place, name in enumerate(taken):
+                if (mask := self._plan.hidden.get(name)) is not None:
+                    rows = rows.set_column(
+                        place, name, masked(rows.column(name).combine_chunks(), mask, self._mask_key)
+                    )
+            return json_rows(rows)
+
+        return read
+
+
+class _Work:
+    """One batch on its way: its columns, each typed once, and the faults found so far."""
+
+    def __init__(self, data: pa.RecordBatch, described: Schema, hidden: set[str]) -> None:
+        self._data = data
+        self._described = described
+        self._hidden = hidden
+        self._typed: dict[str, pa.Array] = {}
+        self.faults: list[Fault] = []
+
+    def read(self, name: str) -> pa.Array:
+        """Return a source column as it was read; NULLs when it has vanished."""
+        place = self._data.schema.get_field_index(name)
+        return self._data.column(place) if place >= 0 else pa.nulls(self._data.num_rows)
+
+    def cast(self, name: str, values: pa.Array, target: str, *, private: bool) -> pa.Array:
+        """Cast and note the refused rows under `cast(name)`; `private` keeps the value out of the message."""
+        cast = cast_column(values, target)
+        if cast.refused is not None:
+
+            def explain(index: int) -> str:
+                seen = "the value" if private else _shown(values[index])
+                return f"column '{name}': {seen} is no {target}"
+
+            self.faults.append(Fault(f"cast({name})", cast.refused, explain))
+        return cast.values
+
+    def reads_hidden(self, expression: Expression) -> bool:
+        """Return whether an expression reads what a message must not show."""
+        return any(name in self._hidden for name in expression.inputs)
+
+    def evaluated(self, expression: Expression, rule: str, *, private: bool) -> pa.Array:
+        """Evaluate over the source columns in their described types, and note the rows where that fails."""
+        inputs = {name: self._input(name) for name in expression.inputs}
+        rows = pa.RecordBatch.from_pydict(inputs) if inputs else self._data
+        result = evaluate(expression, rows)
+        if result.failed is not None:
+            # DuckDB's words hold the first failing row's value; they are about one row, and may be private.
+            quiet = private or self.reads_hidden(expression)
+            why = f"{rule}: it fails for this row" if quiet else f"{rule}: it fails for this row or one like it"
+            self.refuse(rule, result.failed, why if quiet else f"{why}: {result.message}")
+        return result.values
+
+    def _input(self, name: str) -> pa.Array:
+        if name not in self._typed:
+            column = self._described.get(name)
+            target = column.type if column else "text"
+            self._typed[name] = self.cast(name, self.read(name), target, private=name in self._hidden)
+        return self._typed[name]
+
+    def refuse(self, rule: str, rows: pa.BooleanArray | None, why: str) -> None:
+        """Note refused rows, if there are any."""
+        if rows is not None and rows.true_count:
+            self.faults.append(Fault(rule, rows, lambda _: why))
+
+
+def _shown(value: pa.Scalar) -> str:
+    """Return a value for a message: at most 80 characters, control characters escaped."""
+    shown = repr(str(value.as_py()) if pa.types.is_string(value.type) else str(value))
+    return shown if len(shown) <= 80 else f"{shown[:77]}…'"
