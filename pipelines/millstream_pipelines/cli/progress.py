@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from millstream_pipelines.cli.output import fancy, log, number, size
-from millstream_pipelines.progress import Progress, Silence, Stage
+from millstream_pipelines.progress import Progress, Stage
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -18,11 +18,9 @@ _LINE_EVERY_S = 5.0  # a log that is read later needs no more
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Progress]:
-    """Yield what fits the place: nothing, bars, or lines."""
-    if quiet:
-        yield Silence()
-    elif fancy():
+def progress(plain: bool) -> Iterator[Progress]:
+    """Yield what fits the place: bars on a terminal, else lines."""
+    if not plain and fancy():
         with _bars() as bars:
             yield bars
     else:

@@ -44,7 +44,7 @@ def command(arguments: argparse.Namespace) -> int:
     for note in catalog.ignored:
         log(f"not ours, ignored: {note}")
     with reachable(planned) as ready:
-        ended = [run_pipeline(item, arguments.full_refresh, quiet=arguments.json) for item in ready]
+        ended = [run_pipeline(item, arguments.full_refresh, plain=arguments.json) for item in ready]
         if arguments.report is not None:
             from millstream_pipelines.report import write_report
 
@@ -60,7 +60,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def run_pipeline(
-    planned: Planned, full_refresh: bool, quiet: bool, sleep: Callable[[float], None] = time.sleep
+    planned: Planned, full_refresh: bool, plain: bool, sleep: Callable[[float], None] = time.sleep
 ) -> Ended:
     """Run one Pipeline; on exit code 75 try again as `spec.retries` says, the wait doubling each time."""
     from millstream_pipelines.runner import RunRequest, execute
@@ -73,7 +73,7 @@ def run_pipeline(
     while True:
         attempt += 1
         request = RunRequest(planned.plan, planned.secrets, run, f"{holder}-{attempt}", full_refresh)
-        with progress(quiet) as shown:
+        with progress(plain) as shown:
             report = execute(request, shown)
         if report.exit_code != ExitCode.RETRIABLE or attempt > limit:
             return Ended(planned, run, attempt, report)

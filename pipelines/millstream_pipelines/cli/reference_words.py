@@ -1,0 +1,70 @@
+"""What the reference says of words that carry no description in the code. A test fails when one is missing."""
+
+from __future__ import annotations
+
+FAMILIES = {"sources": "Sources", "warehouses": "Warehouses", "checks": "Checks", "transforms": "Transforms"}
+
+CONDITIONS = {
+    "Ready": "the object does what its spec says; `kubectl wait --for=condition=Ready` waits for it",
+    "Reconciling": "the operator is still working towards the spec",
+    "Stalled": "the spec or a Secret must change first; the message names field, value and cure",
+    "Reachable": "the last probe reached the source or warehouse",
+    "Fresh": "the newest row is younger than `spec.freshness.maxAge`",
+    "Passing": "every check of the last run passed",
+}
+
+REASONS = {
+    "InvalidSpec": "the spec is wrong; nothing is tried until it changes",
+    "InvalidConfiguration": "the plug-in refuses its configuration; change `config` or the Secret",
+    "SecretNotFound": "the Secret named by `secretRef` is absent",
+    "Probing": "a probe is running",
+    "ProbeSucceeded": "the last probe reached the other side",
+    "ProbeFailed": "the last probe failed; the message says why",
+    "Unreachable": "the other side is away; tried again",
+    "SourceNotFound": "there is no DataSource of that name in the namespace",
+    "SourceNotReady": "the DataSource is not Ready; the Pipeline waits",
+    "WarehouseNotFound": "there is no Warehouse of that name in the namespace",
+    "WarehouseNotReady": "the Warehouse is not Ready; the Pipeline waits",
+    "PipelineNotFound": "there is no Pipeline of that name in the namespace",
+    "PipelineNotReady": "the Pipeline is not Ready; the run waits",
+    "Suspended": "`spec.suspend` is true; no new run starts",
+    "Scheduled": "the CronJob is in place",
+    "OnDemand": "there is no schedule; runs start by hand",
+    "Queued": "another run is active and the concurrency policy lets this one wait",
+    "Running": "a run is active",
+    "Succeeded": "the run is done",
+    "ChecksFailed": "the data failed a check of severity error, or the error budget is spent",
+    "RunFailed": "the run failed after its retries",
+    "Cancelled": "the run was ended on request",
+    "DeadlineExceeded": "the run took longer than `timeoutSeconds`",
+    "NotChecked": "no run has checked anything yet",
+    "ChecksPassed": "every check of the last run passed",
+    "WithinLimit": "the newest row is young enough",
+    "Stale": "the newest row is older than `spec.freshness.maxAge`",
+    "EngineAbsent": "this version has no engine for the kind yet",
+}
+
+EXIT_CODES = {
+    "DONE": "done",
+    "CHECKS_FAILED": "the data failed a check or broke a contract; a retry reads the same data",
+    "RETRIABLE": "a retry may succeed: server away, connection lost, rate limit",
+    "CONFIGURATION": "a manifest or a Secret must change; never retried",
+}
+
+SETTINGS = (
+    (
+        "MILLSTREAM_SECRET_<SECRET>_<KEY>",
+        "command",
+        "",
+        "Value of a Secret's key: both names in upper case, every other sign `_`. Wins over a Secret manifest.",
+    ),
+    ("MILLSTREAM_HOME", "command", ".millstream", "Folder of the embedded PostgreSQL."),
+    (
+        "MILLSTREAM_MASK_KEY",
+        "command, pod",
+        "the pipeline's `namespace/name`",
+        "Key of `mask: hash`. Set it to keep hashes equal across pipelines and hard to guess.",
+    ),
+    ("CI", "command", "", "Any value: plain lines instead of bars, also on a terminal."),
+    ("NO_COLOR", "command", "", "Any value: no colours."),
+)
