@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from millstream_operator.queue import Key
 from millstream_operator.reconcile.outcome import RunFacts
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _QUEUE = "millstream"
 _DURATIONS_S = (1, 5, 15, 60, 300, 900, 3600, 14400, 43200, 86400)

@@ -21,7 +21,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseModel):
-    """The operator's settings. Variable = `MILLSTREAM_` + the field's name in capitals, but for POD_NAME/POD_NAMESPACE."""
+    """The operator's settings. Variable: `MILLSTREAM_` and the field in capitals; but POD_NAME and POD_NAMESPACE."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

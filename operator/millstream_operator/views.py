@@ -1,0 +1,83 @@
+"""From the cache to what a decision looks at. The only reads from the API server here are a Secret's metadata, and
+a finished Job's pods when the cache has not heard their last words yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millstream_operator.cluster.client import Client
+from millstream_operator.cluster.reports import job_facts
+from millstream_operator.cluster.resources import BY_KIND, SECRET, cached
+from millstream_operator.cluster.store import Store
+from millstream_operator.reconcile.observed import JobFacts, PipelineView, PlanFacts, ProbeView, RunView, SecretFacts
+from millstream_operator.reconcile.pipelinerun import job_name
+from millstream_operator.reconcile.retentionpolicy import PolicyView
+
+Body = dict[str, Any]
+
+
+class Views:
+    """Builds views."""
+
+    def __init__(self, store: Store, client: Client) -> None:
+        self._store, self._client = store, client
+
+    async def probe(self, body: Body) -> ProbeView:
+        """Return the view of a DataSource or Warehouse."""
+        uid = body["metadata"]["uid"]
+        jobs = [await self._facts(item) for item in self._store.owned("Job", uid)]
+        return ProbeView(body, tuple(jobs), self._plans(uid), await self._secret(body))
+
+    async def pipeline(self, body: Body) -> PipelineView:
+        """Return the view of a Pipeline; of its Jobs it sees names and states, not what their pods said."""
+        meta, spec = body["metadata"], body.get("spec", {})
+        namespace, name = meta["namespace"], meta["name"]
+        cronjobs = self._store.owned("CronJob", meta["uid"])
+        return PipelineView(
+            body=body,
+            source=self._store.get("DataSource", namespace, spec.get("sourceRef", {}).get("name", "")),
+            warehouse=self._store.get("Warehouse", namespace, spec.get("warehouseRef", {}).get("name", "")),
+            cronjob=cronjobs[0] if cronjobs else None,
+            runs=tuple(self._store.runs_of_pipeline(namespace, name)),
+            jobs=tuple(job_facts(item, ()) for item in self._store.jobs_of_pipeline(namespace, name)),
+            plans=self._plans(meta["uid"]),
+        )
+
+    async def run(self, body: Body) -> RunView:
+        """Return the view of a PipelineRun."""
+        namespace = body["metadata"]["namespace"]
+        job = self._store.get("Job", namespace, job_name(body))
+        reference = body.get("spec", {}).get("pipelineRef", {}).get("name", "")
+        pipeline = self._store.get("Pipeline", namespace, reference)
+        return RunView(
+            body,
+            await self._facts(job) if job is not None else None,
+            await self.pipeline(pipeline) if pipeline is not None else None,
+        )
+
+    async def policy(self, body: Body) -> PolicyView:
+        """Return the view of a RetentionPolicy."""
+        return PolicyView(body)
+
+    async def _facts(self, job: Body) -> JobFacts:
+        facts = job_facts(job, self._store.pods_of_job(job["metadata"]["uid"]))
+        if facts.state == "active" or facts.exit_code is not None:
+            return facts
+        resource, meta = BY_KIND["Pod"], job["metadata"]
+        pods, _ = await self._client.list_all(
+            resource, meta["namespace"], f"batch.kubernetes.io/controller-uid={meta['uid']}"
+        )
+        return job_facts(job, [cached(resource, pod) for pod in pods])
+
+    async def _secret(self, body: Body) -> SecretFacts | None:
+        name = (body.get("spec", {}).get("secretRef") or {}).get("name")
+        if not name:
+            return None
+        found = await self._client.find(SECRET, body["metadata"]["namespace"], name)
+        return SecretFacts(name, found["metadata"]["resourceVersion"] if found is not None else None)
+
+    def _plans(self, owner_uid: str) -> tuple[PlanFacts, ...]:
+        return tuple(
+            PlanFacts(item["metadata"]["name"], item["metadata"].get("creationTimestamp", ""))
+            for item in self._store.owned("ConfigMap", owner_uid)
+        )
