@@ -18,9 +18,9 @@ _LINE_EVERY_S = 5.0  # a log that is read later needs no more
 
 
 @contextmanager
-def progress(plain: bool) -> Iterator[Progress]:
+def progress() -> Iterator[Progress]:
     """Yield what fits the place: bars on a terminal, else lines."""
-    if not plain and fancy():
+    if fancy():
         with _bars() as bars:
             yield bars
     else:

@@ -44,7 +44,7 @@ def command(arguments: argparse.Namespace) -> int:
     for note in catalog.ignored:
         log(f"not ours, ignored: {note}")
     with reachable(planned) as ready:
-        ended = [run_pipeline(item, arguments.full_refresh, plain=arguments.json) for item in ready]
+        ended = [run_pipeline(item, arguments.full_refresh) for item in ready]
         if arguments.report is not None:
             from millstream_pipelines.report import write_report
 
@@ -59,9 +59,7 @@ def command(arguments: argparse.Namespace) -> int:
     return next((int(code) for code in _WORST_FIRST if code in codes), max(codes, default=0))
 
 
-def run_pipeline(
-    planned: Planned, full_refresh: bool, plain: bool, sleep: Callable[[float], None] = time.sleep
-) -> Ended:
+def run_pipeline(planned: Planned, full_refresh: bool, sleep: Callable[[float], None] = time.sleep) -> Ended:
     """Run one Pipeline; on exit code 75 try again as `spec.retries` says, the wait doubling each time."""
     from millstream_pipelines.runner import RunRequest, execute
 
@@ -73,7 +71,7 @@ def run_pipeline(
     while True:
         attempt += 1
         request = RunRequest(planned.plan, planned.secrets, run, f"{holder}-{attempt}", full_refresh)
-        with progress(plain) as shown:
+        with progress() as shown:
             report = execute(request, shown)
         if report.exit_code != ExitCode.RETRIABLE or attempt > limit:
             return Ended(planned, run, attempt, report)

@@ -6,10 +6,9 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from millstream_api.datasource import Connected
-from millstream_api.pipeline import CheckSpec, PipelineSpec, Schedule
+from millstream_api.pipeline import CheckSpec, PipelineSpec
 from millstream_pipelines.cli.output import print_json
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.manifests import Catalog, Finding, Manifest, ManifestError, plan_pipeline, read_catalog
@@ -37,7 +36,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def inspected(catalog: Catalog) -> Iterator[Finding]:
-    """Yield what the API server would not see: plug-ins, their fields, references, cron and time zone."""
+    """Yield what the API server would not see: plug-ins, their fields, references."""
     for manifest in catalog.objects.values():
         if manifest.kind in ("DataSource", "Warehouse"):
             yield from _connected(manifest)
@@ -71,8 +70,6 @@ def _pipeline(catalog: Catalog, manifest: Manifest) -> Iterator[Finding]:
     for number, transform in enumerate(spec.transforms):
         yield from _checks(manifest, transform.checks, ("spec", "transforms", number, "checks"))
     yield from _checks(manifest, spec.checks, ("spec", "checks"))
-    if spec.schedule is not None:
-        yield from _schedule(manifest, spec.schedule)
 
 
 def _checks(manifest: Manifest, checks: Sequence[CheckSpec], fields: Fields) -> Iterator[Finding]:
@@ -87,21 +84,3 @@ def _plugin(
         configured(component(family, name, name).Config, config, {}, name)
     except ConfigurationError as error:
         yield manifest.finding(fields, str(error))
-
-
-def _schedule(manifest: Manifest, schedule: Schedule) -> Iterator[Finding]:
-    from cronsim import CronSim, CronSimError
-
-    if not schedule.cron.startswith("@"):
-        from datetime import UTC, datetime
-
-        try:
-            CronSim(schedule.cron, datetime.now(UTC))
-        except CronSimError as error:
-            message = f"'{schedule.cron}' is not accepted: {error}; five fields: minute hour day month weekday"
-            yield manifest.finding(("spec", "schedule", "cron"), message)
-    try:
-        ZoneInfo(schedule.time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        message = f"'{schedule.time_zone}' is not an IANA time zone, for example 'Europe/Berlin'"
-        yield manifest.finding(("spec", "schedule", "timeZone"), message)

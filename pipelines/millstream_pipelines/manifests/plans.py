@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
+from urllib.parse import unquote
 
 from millstream_api import Endpoint, RunPlan
 from millstream_api.datasource import Connected
@@ -110,10 +111,7 @@ def _anchored(kind: str, config: Mapping[str, Any], folder: Path) -> dict[str, A
     value = config.get(field) if field is not None else None
     if field is None or not isinstance(value, str):
         return dict(config)
-    scheme, sep, path = value.partition("://")
-    if not sep:
-        scheme, path = "", value
-    if scheme not in ("", "file") or path.startswith(("/", ":")) or not path:
+    path = unquote(value.removeprefix("file://")) if value.startswith("file://") else value
+    if "://" in path or path.startswith(("/", ":")) or not path:
         return dict(config)
-    joined = os.path.normpath(folder / path)
-    return {**config, field: f"file://{joined}" if kind == "files" else joined}
+    return {**config, field: os.path.normpath(folder / path)}
