@@ -1,0 +1,90 @@
+"""Text of any encoding as valid UTF-8, block by block; bytes that are no text stay findable.
+
+Parsers stop at the first undecodable byte, so such a byte is replaced by two code points that Unicode reserves and no
+text may contain (U+FDD0…U+FDEF, "noncharacters"). The rows that hold them are found vectorised, and only in files where
+the decoder met any.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from typing import Any
+
+from millstream_pipelines.sources._files.unpack import Part
+
+BLOCK_BYTES = 4 * 1024 * 1024
+"""Text per block: also the longest row that can be read."""
+
+MARKS = "[\ufdd0-\ufdef]"
+_PAIR = re.compile("([\ufdd0-\ufddf])([\ufde0-\ufdef])")
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xFDD0 + (byte >> 4)) + chr(0xFDE0 + (byte & 15)) for byte in bad), error.end
+
+
+codecs.register_error("millstream-mark", _mark)
+
+
+def unmarked(text: str) -> str:
+    r"""Return text for people: marked bytes become `\xff`."""
+    return _PAIR.sub(lambda pair: f"\\x{ord(pair[1]) - 0xFDD0:x}{ord(pair[2]) - 0xFDE0:x}", text)
+
+
+class Utf8Blocks(io.RawIOBase):
+    """A part as UTF-8 without byte order mark, ending in a line end. For readers that take bytes."""
+
+    def __init__(self, part: Part, encoding: str) -> None:
+        super().__init__()
+        self._part = part
+        name = codecs.lookup(encoding).name
+        self._ascii_is_plain = name == "utf-8"
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("millstream-mark")
+        self._held = b""
+        self._begun = self._ended = False
+        self.tainted = False
+        """Whether any byte so far was no text."""
+        self.tail = b""
+        """The last bytes given out."""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = BLOCK_BYTES if size is None or size < 0 else size
+        if not self._held and not self._ended:
+            self._held = self._block(wanted)
+        chunk, self._held = self._held[:wanted], self._held[wanted:]
+        if chunk:
+            self.tail = (self.tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        return chunk
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def _block(self, size: int) -> bytes:
+        """Return the next text, or b"" at the end."""
+        while not self._ended:
+            raw = self._part.read(size)
+            self._ended = not raw
+            if raw and self._ascii_is_plain and self._begun and raw.isascii() and not self._decoder.getstate()[0]:
+                return raw
+            text = self._decoder.decode(raw, final=not raw)
+            if not raw and self._begun and not (self.tail + text.encode()).endswith((b"\n", b"\r")):
+                text += "\n"
+            self._begun = self._begun or bool(text)
+            if text:
+                self.tainted = self.tainted or (not text.isascii() and _PAIR.search(text) is not None)
+                return text.encode()
+        return b""
+
+
+# Long enough for every last row that people look at; see `csv.never_closed`.
+_TAIL_BYTES = 64 * 1024
