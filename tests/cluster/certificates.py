@@ -36,13 +36,13 @@ def create(folder: Path, *, server_addresses: list[str], server_names: list[str]
     names = [*(f"IP:{address}" for address in server_addresses), *(f"DNS:{name}" for name in server_names)]
     (folder / "openssl.cnf").write_text(_CONFIG.format(names=", ".join(names)))
     _key(folder, "ca")
-    _certificate(folder, "ca", "/CN=millstream-test-ca", "ca", ["-signkey", folder / "ca.key"])
+    _certificate(folder, "ca", "/CN=millstream-test-ca", "ca", ["-signkey", str(folder / "ca.key")])
     for name, subject, usage in (
         ("apiserver", "/CN=kube-apiserver", "server"),
         ("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client", "client"),
     ):
         _key(folder, name)
-        signer = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key", "-CAcreateserial"]
+        signer = ["-CA", f"{folder}/ca.crt", "-CAkey", f"{folder}/ca.key", "-CAcreateserial"]
         _certificate(folder, name, subject, usage, signer)
     _key(folder, "service-account")
     public = folder / "service-account.pub"
@@ -54,9 +54,9 @@ def _key(folder: Path, name: str) -> None:
     run(["openssl", "genpkey", *curve, "-out", folder / f"{name}.key"], f"key of {name}")
 
 
-def _certificate(folder: Path, name: str, subject: str, usage: str, signer: list[str | Path]) -> None:
+def _certificate(folder: Path, name: str, subject: str, usage: str, signer: list[str]) -> None:
     config = folder / "openssl.cnf"
     what = f"certificate of {name}"
     request = run(["openssl", "req", "-new", "-key", folder / f"{name}.key", "-subj", subject, "-config", config], what)
-    extensions = ["-extfile", config, "-extensions", usage, "-days", _DAYS]
+    extensions = ["-extfile", str(config), "-extensions", usage, "-days", _DAYS]
     run(["openssl", "x509", "-req", *signer, *extensions, "-out", folder / f"{name}.crt"], what, stdin=request)

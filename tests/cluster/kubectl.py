@@ -19,7 +19,7 @@ class Kubectl:
     kubeconfig: Path
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout_s: float = 120.0) -> str:
-        command = [self.binary, f"--kubeconfig={self.kubeconfig}", *arguments]
+        command: list[str | Path] = [self.binary, f"--kubeconfig={self.kubeconfig}", *arguments]
         return run(command, f"kubectl {' '.join(arguments)}", stdin=stdin, timeout_s=timeout_s)
 
     def apply(self, *manifests: Manifest | str, namespace: str | None = None, dry_run: bool = False) -> str:

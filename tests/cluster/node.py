@@ -71,8 +71,8 @@ def attach(plane: ControlPlane) -> Node | None:
 def _namespaces(run_: Run) -> Started:
     """Open the node's namespaces and return their process 1, as this machine sees it."""
     namespaces = ["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
-    command = ["unshare", *namespaces, sys.executable, "-I", str(Path(__file__).with_name("node_init.py")), run_.folder]
-    outer = start("node", command, run_.logs / "node.log", tied=run_.tied)
+    command = ["unshare", *namespaces, sys.executable, "-I", str(Path(__file__).with_name("node_init.py"))]
+    outer = start("node", [*command, str(run_.folder)], run_.logs / "node.log", tied=run_.tied)
     run_.record(outer)
     wait_until((run_.folder / "node.ready").exists, "the node's namespaces", 10, needs=[outer], logs=run_.logs)
     pid = int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()[0])
