@@ -177,7 +177,8 @@ class Catalog:
         twice = sorted({item.name for item in columns if sum(other.name == item.name for other in columns) > 1})
         if twice:
             raise ConfigurationError(f"{self._owner}: query of stream '{stream.name}' names columns twice: {twice}")
-        expressions = {item.name: stored(identifier(item.name), item.type) for item in columns}
+        builtin = {item.name: kinds[item.type_code][1] for item in described}
+        expressions = {item.name: stored(identifier(item.name), item.type, builtin[item.name]) for item in columns}
         return Relation(stream.name, origin, Schema(tuple(columns)), expressions, kind="query")
 
 
@@ -192,7 +193,10 @@ def _relation(row: tuple[Any, ...]) -> Relation:
         name=f"{schema}.{table}",
         origin=f"{identifier(schema)}.{identifier(table)}",
         schema=Schema(described, tuple(key or ()) if names >= set(key or ()) else ()),
-        expressions={column.name: stored(identifier(column.name), column.type) for column in described},
+        expressions={
+            column.name: stored(identifier(column.name), column.type, item[3])
+            for column, item in zip(described, columns, strict=True)
+        },
         oid=oid,
         kind=_KINDS[kind],
         unique=frozenset(unique or ()),
@@ -209,13 +213,13 @@ def _type(name: str, builtin: bool, kind: str, is_array: bool) -> str:
 _READ_AS_TEXT = ("text", "character", "character varying", "name")
 
 
-def stored(expression: str, type_name: str) -> str:
+def stored(expression: str, type_name: str, builtin: bool = True) -> str:
     """Return the expression as it must be selected: as text wherever the driver's own form could lose something.
 
     numeric goes as text too: its digits and NaN are exact there, and the cast to decimal is Arrow's.
     """
     base = type_name.split("(")[0]
-    if type_name in _NATIVE or (base in _READ_AS_TEXT and not type_name.endswith("]")):
+    if builtin and (type_name in _NATIVE or (base in _READ_AS_TEXT and not type_name.endswith("]"))):
         return expression
     return f"({expression})::text"
 

@@ -33,9 +33,11 @@ _SETTLE_S = 1.0  # far above the microseconds between a transaction's now() and 
 _POLL_S = (0.02, 0.5)
 _WESTERNMOST = "Etc/GMT+12"
 
-# Prepared transactions have no pid and a virtual id of their own: whoever is prepared while we wait stays in sight.
+# Prepared transactions have no pid (0 here), and before 14.1 lose their virtual id: whoever is prepared while we wait
+# stays in sight by that.
 _WRITERS = """
-SELECT DISTINCT l.virtualtransaction, COALESCE(l.pid, 0), COALESCE(a.application_name, 'prepared transaction')
+SELECT DISTINCT l.virtualtransaction, COALESCE(l.pid, 0),
+  CASE WHEN l.pid IS NULL THEN 'a prepared transaction' ELSE a.application_name END
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
@@ -57,7 +59,7 @@ WHERE l.locktype = 'virtualxid' AND l.virtualxid = l.virtualtransaction AND l.pi
 """
 
 Transactions = dict[str, tuple[int, str, str | None]]
-"""Virtual id → pid, application, start (None: hidden or prepared)."""
+"""Virtual id → pid (0: prepared), application, start (None: hidden, prepared, or not asked)."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class HorizonFinder:
             awaited = {**writers, **running}
         left = self._wait(lambda: {**self._writers(), **self._running()}, deadline, awaited)
         again = self._running()  # before the writers: who gets prepared in between is in one list or the other
-        prepared = {key: item for key, item in self._writers().items() if key.startswith("-1/")}
+        prepared = {key: item for key, item in self._writers().items() if item[0] == 0}
         rest = {**left, **prepared, **{key: item for key, item in again.items() if key in running}}
         hidden = {key: item for key, item in rest.items() if item[2] is None}
         if hidden:
@@ -145,8 +147,8 @@ class HorizonFinder:
         pause_s = _POLL_S[0]
         while left:
             seen = look()
-            prepared = {key: item for key, item in seen.items() if key.startswith("-1/")}
-            left = {key: item for key, item in left.items() if key in seen} | prepared
+            prepared = {key: item for key, item in seen.items() if item[0] == 0}
+            left = {key: seen[key] for key in left if key in seen} | prepared
             if not left or time.monotonic() >= deadline:
                 break
             time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
@@ -154,8 +156,8 @@ class HorizonFinder:
         return left
 
     def _blocked(self, left: Transactions) -> RetriableError:
-        who = ", ".join(f"pid {pid} ({name or 'no application_name'})" for pid, name, _ in list(left.values())[:5])
-        hidden = any(start is None and not key.startswith("-1/") for key, (_, _, start) in left.items())
+        who = ", ".join(f"pid {pid} ({name})" if pid else name for pid, name, _ in list(left.values())[:5])
+        hidden = any(start is None and pid for pid, _, start in left.values())
         timed = self._cursor.kind not in ("number", "text")
         user = self._config.user or "the user"
         cure = f'; or let it see when they began: GRANT pg_read_all_stats TO "{user}"' if timed and hidden else ""

@@ -31,6 +31,7 @@ class Rows:
     def batches(self, sql: str, schema: Schema) -> Iterator[Any]:
         """Yield record batches of the schema's storage types; RetriableError when the connection breaks."""
         import adbc_driver_manager
+        from adbc_driver_manager._reader import AdbcRecordBatchReader
         from adbc_driver_postgresql import StatementOptions, dbapi
 
         hint = {StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(_DRIVER_BATCH_BYTES)}
@@ -42,14 +43,15 @@ class Rows:
                 for statement in (*session_settings(self._config), _SNAPSHOT):
                     cursor.execute(statement)
                 cursor.execute(sql)
-                reader = cursor.fetch_record_batch()
+                # Not fetch_record_batch(): that reader's errors carry no SQLSTATE, and a broken connection would look
+                # like a broken query.
+                handle = cursor.fetch_arrow()
+                reader = AdbcRecordBatchReader._import_from_c(handle.address)
                 self._open.insert(0, reader)
                 for batch in reader:
                     yield from self._sized(self._exact(batch, schema))
         except adbc_driver_manager.Error as error:
             raise explained(error, error.sqlstate, self._config, self._owner, self._stream) from error
-        except OSError as error:  # how Arrow reports that the stream broke: the end of the data was not reached
-            raise explained(error, "08006", self._config, self._owner, self._stream) from error
         finally:
             self.close()
 
