@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -167,9 +168,25 @@ def _last(users: IO[str]) -> bool:
 
 
 def _running(folder: Path) -> bool:
-    """Return whether a server answers. A pid file would not do: after a crash its number may be somebody else's."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        return client.connect_ex(str(folder / f".s.PGSQL.{PORT}")) == 0
+    """Return whether a server takes logins; one that starts up or shuts down is waited for.
+
+    A pid file would not do: after a crash its number may be somebody else's.
+    """
+    import psycopg2
+
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            if client.connect_ex(str(folder / f".s.PGSQL.{PORT}")) != 0:
+                return False
+        try:
+            psycopg2.connect(host=str(folder), port=PORT, user=USER, dbname="postgres").close()
+        except psycopg2.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise RetriableError(f"embedded PostgreSQL in {folder} takes no login: {error}") from None
+            time.sleep(0.1)
+        else:
+            return True
 
 
 def _started(data: Path, place: Path, programs: Path, owner: str | None) -> None:

@@ -24,7 +24,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
 
-        parser.exit(0, f"millstream {version('millstream')}\n")
+        print(f"millstream {version('millstream')}")
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:

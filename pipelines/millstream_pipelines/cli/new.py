@@ -84,7 +84,7 @@ def _source(seen: Recognized, name: str, folder: Path) -> Written:
 
 
 def _warehouse() -> Written:
-    comment = "# The PostgreSQL that comes along. Elsewhere: config {host, database}, and a secretRef for user and password.\n"
+    comment = "# The embedded PostgreSQL. Elsewhere: config {host, database}, and a secretRef for user and password.\n"
     return Written("warehouse.yaml", _object("Warehouse", "dw", _EMBEDDED), comment)
 
 

@@ -1,0 +1,118 @@
+"""`millstream run`: rows arrive once, exit codes say what to do, machines get one JSON document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+ROWS = [{"id": n, "name": f"n{n}"} for n in range(10)]
+
+
+def test_a_second_run_loads_nothing(millstream: Callable, manifest: Callable) -> None:
+    path = manifest(ROWS)
+    first, second = (millstream("run", "-f", path, "--json") for _ in range(2))
+    assert (first.code, second.code) == (0, 0), first.err
+    totals = [result.json()["runs"][0]["report"]["totals"] for result in (first, second)]
+    assert [(item["read"], item["loaded"]) for item in totals] == [(10, 10), (0, 0)]
+
+
+def test_json_is_alone_on_standard_output(millstream: Callable, manifest: Callable) -> None:
+    result = millstream("run", "-f", manifest(ROWS), "--json")
+    assert result.json()["runs"][0]["report"]["exitCode"] == 0
+    assert "rows: load" in result.err
+
+
+def test_summary_accounts_for_every_row(millstream: Callable, manifest: Callable) -> None:
+    rows = [*ROWS, {"id": None, "name": "no key"}]
+    result = millstream("run", "-f", manifest(rows, {"checks": [{"type": "not_null", "column": "id"}]}))
+    assert result.code == 0, result.err
+    line = next(line for line in result.out.splitlines() if line.strip().startswith("rows "))
+    assert re.split(r"\s{2,}", line.strip())[2:7] == ["11", "10", "1", "0", "0"]
+
+
+def test_failed_set_check_ends_with_65(millstream: Callable, manifest: Callable) -> None:
+    path = manifest(ROWS, {"checks": [{"type": "row_count", "min": 100}]})
+    result = millstream("run", "-f", path)
+    assert result.code == 65, result.err
+    assert "row_count" in result.out
+
+
+def test_unreachable_warehouse_is_retried_then_75(millstream: Callable, manifest: Callable, tmp_path: Path) -> None:
+    path = manifest(ROWS, retries={"limit": 2, "backoffSeconds": 1})
+    text = path.read_text(encoding="utf-8").replace('"embedded": true', '"host": "127.0.0.1", "port": 1')
+    path.write_text(text, encoding="utf-8")
+    result = millstream("run", "-f", path)
+    assert result.code == 75
+    assert re.findall(r"trying again in (\d+) s", result.err) == ["1", "2"]
+
+
+def test_wrong_configuration_is_78_and_not_retried(millstream: Callable, manifest: Callable) -> None:
+    path = manifest(ROWS, {"name": "rwos"})
+    result = millstream("run", "-f", path, "--json")
+    assert result.code == 78
+    report = result.json()["runs"][0]
+    assert report["attempts"] == 1
+    assert "did you mean 'rows'" in report["report"]["message"]
+
+
+def test_wrong_usage_is_64(millstream: Callable) -> None:
+    assert millstream("run").code == 64
+    assert millstream("no-such-command").code == 64
+
+
+def test_only_the_named_pipeline_runs(millstream: Callable, manifest: Callable) -> None:
+    result = millstream("run", "-f", manifest(ROWS), "--pipeline", "othr")
+    assert result.code == 78
+    assert "no Pipeline 'othr'; found:" in result.err
+
+
+def test_full_refresh_reads_everything_again(millstream: Callable, manifest: Callable) -> None:
+    path = manifest(ROWS, {"writeDisposition": "merge", "primaryKey": ["id"]})
+    millstream("run", "-f", path)
+    totals = millstream("run", "-f", path, "--json", "--full-refresh").json()["runs"][0]["report"]["totals"]
+    assert totals["read"] == 10
+
+
+class _Outside(HTMLParser):
+    """Collects whatever a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.loaded += [str(value) for name, value in attrs if name in ("src", "href")]
+
+
+def test_report_loads_nothing_and_shows_quarantined_rows(
+    millstream: Callable, manifest: Callable, tmp_path: Path
+) -> None:
+    rows = [*ROWS, {"id": None, "name": "<script>alert(1)</script>"}]
+    path = manifest(rows, {"checks": [{"type": "not_null", "column": "id"}]})
+    assert millstream("run", "-f", path, "--report", "out/report.html").code == 0
+    text = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    parser = _Outside()
+    parser.feed(text)
+    assert not parser.loaded
+    assert {"svg", "table", "style"} <= parser.tags
+    assert "script" not in parser.tags
+    assert "&lt;script&gt;alert(1)" in text
+    assert "url(" not in text
+
+
+def test_status_and_quarantine_see_the_run(millstream: Callable, manifest: Callable) -> None:
+    path = manifest([*ROWS, {"id": None, "name": "x"}], {"checks": [{"type": "not_null", "column": "id"}]})
+    assert "never ran" in millstream("status", "-f", path).out
+    millstream("run", "-f", path)
+    status = millstream("status", "-f", path, "--json").json()["pipelines"][0]
+    assert status["lastRun"]["outcome"] == "Succeeded"
+    assert status["quarantinedOpen"] == 1
+    counted = millstream("quarantine", "list", "-f", path, "--json").json()["rows"]
+    assert [row["rows"] for row in counted] == [1]
+    shown = millstream("quarantine", "show", "-f", path).out
+    assert '"name": "x"' in shown
+    assert counted[0]["rule"] in shown
