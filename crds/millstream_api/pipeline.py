@@ -24,7 +24,6 @@ class Schedule(ApiModel):
     """When a Pipeline runs; the fields of a CronJob."""
 
     cron: str = Field(
-        min_length=9,
         max_length=100,
         pattern=r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|\S+ +\S+ +\S+ +\S+ +\S+)$",
         description="Five cron fields (minute hour day month weekday) or a macro such as `@hourly`.",

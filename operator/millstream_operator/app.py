@@ -55,8 +55,7 @@ class Operator:
     async def run(self) -> int:
         """Run until a signal (0) or until only a new process helps (1)."""
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        _on_signals(stop)
         servers = [
             await serve_health(self._settings.port, self._alive, lambda: self._state),
             await serve_metrics(self._settings.metrics_port, self._metrics.registry),
@@ -93,6 +92,7 @@ class Operator:
             self._state = "stopping"
             for task in tasks:
                 task.cancel()
+            await lease.release()  # closes the fence first; Kopf takes a few seconds to end, a rival need not wait
             await asyncio.gather(*tasks, return_exceptions=True)
         return _verdict(done, stopped)
 
@@ -130,18 +130,23 @@ class Operator:
         await _patiently(resync.first)
         self._state = None
         _log.info("cache.complete", extra={"objects": sum(len(self._store.keys(kind.name)) for kind in KINDS)})
+        started = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._kopf(controller, stop), name="kopf")
+            group.create_task(self._kopf(controller, stop, started), name="kopf")
             group.create_task(resync.run(), name="resync")
             for number in range(self._settings.workers):
                 group.create_task(controller.work(), name=f"worker {number}")
+            await started.wait()
+            _on_signals(stop)  # Kopf has put its own handlers in place
 
-    async def _kopf(self, controller: Controller, stop: asyncio.Event) -> None:
+    async def _kopf(self, controller: Controller, stop: asyncio.Event, started: asyncio.Event) -> None:
         names = self._settings.namespaces
         scope: dict[str, Any] = {"namespaces": names} if names else {"clusterwide": True}
         registry = handlers.registry()
-        await kopf.operator(registry=registry, memo=controller, standalone=True, stop_flag=stop, **scope)
-        stop.set()  # Kopf takes the signals over; that it ended without an error means that we are to stop
+        await kopf.operator(
+            registry=registry, memo=controller, standalone=True, stop_flag=stop, ready_flag=started, **scope
+        )
+        stop.set()  # it ended without an error: somebody wants us to stop
 
     async def _wait_for_crds(self, client: Client) -> None:
         wanted = {kind.plural for kind in KINDS}
@@ -188,6 +193,11 @@ class Operator:
         for key in self._store.keys("Pipeline"):
             body = self._store.get(*key)
             yield key.namespace, key.name, (body or {}).get("status", {})
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 async def _unless(stopped: asyncio.Task[bool], step: Coroutine[Any, Any, None]) -> bool:
