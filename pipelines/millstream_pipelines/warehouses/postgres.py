@@ -10,6 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from millstream_api import RunReport
 from millstream_api.pipeline import TransformSpec
+from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
 from millstream_pipelines.warehouses._postgres.connection import (
@@ -22,7 +23,7 @@ from millstream_pipelines.warehouses._postgres.connection import (
     translating,
 )
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
-from millstream_pipelines.warehouses._postgres.tables import fit
+from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseInfo
 
 
@@ -46,13 +47,17 @@ class PostgresWarehouse:
 
     def probe(self) -> WarehouseInfo:
         """See `Warehouse.probe`."""
-        version = metadata.migrate(self.connection, self._owner)
+        try:
+            version = metadata.migrate(self.connection, self._owner)
+        except MillstreamError:
+            self._idle()
+            raise
         number = self.connection.server_version
         return WarehouseInfo(f"{number // 10000}.{number % 10000}", version)
 
     def load(self, spec: LoadSpec) -> PostgresLoad:
         """See `Warehouse.load`."""
-        return PostgresLoad(self.connection, spec, self._owner)
+        return PostgresLoad(lambda: self.connection, spec, self._owner)
 
     def materialize(self, spec: TransformSpec, checked: Callable[[], None]) -> int:
         """See `Warehouse.materialize`."""
@@ -62,8 +67,12 @@ class PostgresWarehouse:
         """See `Warehouse.explain_load`."""
         key = spec.primary_key if spec.disposition in ("merge", "replace") else ()
         with translating(self._owner, f"reading the shape of {spec.target}"):
-            sent, ddl = fit(self.connection, spec.target, schema, spec.contract, key)
-            self.connection.rollback()
+            try:
+                sent, ddl = fit(self.connection, spec.target, schema, spec.contract, key)
+                if key and spec.disposition == "merge" and not any(item.startswith("CREATE TABLE") for item in ddl):
+                    ddl += unique_index(self.connection, spec.target, key)
+            finally:
+                self._idle()
         made = stage.plan(sent, key, spec.cursor_field)
         statements = [*ddl]
         if spec.disposition == "replace":
@@ -80,6 +89,7 @@ class PostgresWarehouse:
     def record_run(self, pipeline: str, run_name: str, report: RunReport) -> None:
         """See `Warehouse.record_run`."""
         connection = self.connection
+        self._idle()  # a run that failed may have left a transaction; its rows were given up
         with translating(self._owner, "recording the run"):
             run(
                 connection,
@@ -117,21 +127,26 @@ class PostgresWarehouse:
         """See `TableQueries.scalar`. A failing query leaves the open transaction as it was."""
         connection = self.connection
         if connection.info.transaction_status == TRANSACTION_STATUS_IDLE:
-            with translating(self._owner, "asking the warehouse"):
-                try:
+            try:
+                with translating(self._owner, "asking the warehouse"):
                     row = one(connection, sql)
-                finally:
-                    connection.rollback()
+            finally:
+                self._idle()
             return None if row is None else row[0]
         with translating(self._owner, "asking the warehouse"):
             run(connection, "SAVEPOINT millstream_query")
             try:
                 row = one(connection, sql)
             except BaseException:
-                run(connection, "ROLLBACK TO SAVEPOINT millstream_query")
+                if not connection.closed:
+                    run(connection, "ROLLBACK TO SAVEPOINT millstream_query")
                 raise
             run(connection, "RELEASE SAVEPOINT millstream_query")
         return None if row is None else row[0]
+
+    def _idle(self) -> None:
+        if self._opened is not None and not self._opened.closed:
+            self._opened.rollback()
 
     def close(self) -> None:
         """See `Warehouse.close`."""

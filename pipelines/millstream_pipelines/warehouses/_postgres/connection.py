@@ -64,17 +64,34 @@ def connect(config: PostgresConfig, owner: str) -> Connection:
             password=password,
             sslmode=config.sslmode,
             connect_timeout=config.connect_timeout_seconds,
-            application_name="millstream",
+            application_name=_APPLICATION,
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
             client_encoding="UTF8",
-            options=f"-c lock_timeout={config.lock_timeout_seconds}s -c timezone=UTC -c datestyle=ISO "
-            f"-c synchronous_commit={'on' if config.synchronous_commit else 'off'}",
+            options=_options(config),
         )
-    except (psycopg2.Error, UnicodeError) as error:
+    except psycopg2.Error as error:
         raise _connect_error(error, owner, where, config.user) from None
+    except ValueError:  # NUL or a lone surrogate, which no message of the driver should repeat
+        raise ConfigurationError(
+            f"{owner}: host, database, user or password holds a character that PostgreSQL cannot take"
+        ) from None
     return connection
+
+
+_APPLICATION = "millstream"
+# The server, too, must notice that a pod is gone: its locks would wait for the system's two hours.
+_SERVER_KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+
+
+def _options(config: PostgresConfig) -> str:
+    """Return the session's settings: what the load protocol relies on, whatever the role's defaults are."""
+    return (
+        f"-c lock_timeout={config.lock_timeout_seconds}s -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres "
+        r"-c default_transaction_isolation=read\ committed "
+        f"-c synchronous_commit={'on' if config.synchronous_commit else 'off'} {_SERVER_KEEPALIVES}"
+    )
 
 
 def _connect_error(error: Exception, owner: str, where: str, user: str) -> MillstreamError:
@@ -89,25 +106,37 @@ def _connect_error(error: Exception, owner: str, where: str, user: str) -> Mills
         return ConfigurationError(f"{owner}: {where} refuses user '{user}': {text}", reason="LoginRefused")
     if 'database "' in lower and "does not exist" in lower:
         return ConfigurationError(f"{owner}: there is no such database at {where}: create it or change `database`")
+    if "server does not support ssl" in lower or "certificate" in lower:
+        return ConfigurationError(f"{owner}: {where}: {text}; change `sslmode`, or give the server a certificate")
     return RetriableError(f"{owner}: cannot connect to {where}: {text}")
 
 
-_RETRIABLE_CLASSES = ("08", "40", "53", "57", "58", "55")
-_DATA_CLASSES = ("21", "22", "23", "44")
+# Appendix A of the manual. 08 connection, 40 rollback (deadlock, serialization), 53 resources, 55 lock, 57 operator,
+# 58 system, XX internal ("tuple concurrently updated" when two sessions alter one object).
+_RETRIABLE_CLASSES = ("08", "40", "53", "55", "57", "58", "XX")
+# 21 cardinality, 22 data exception, 23 constraint, 44 check option, 54 a value too large for an index or a row.
+_DATA_CLASSES = ("21", "22", "23", "44", "54")
+_MAX_DETAIL = 300  # characters; the detail may hold a whole row
 
 
 def translated(error: psycopg2.Error, owner: str, doing: str) -> MillstreamError:
     """Return our error for one of PostgreSQL's, by its SQLSTATE class (PostgreSQL manual, appendix A)."""
     code = error.pgcode or ""
-    first = str(error.diag.message_primary or error).strip()
-    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    first = " ".join(str(error.diag.message_primary or error).split())
+    detail = f" ({' '.join(error.diag.message_detail.split())[:_MAX_DETAIL]})" if error.diag.message_detail else ""
     text = f"{owner}: {doing}: {first}{detail}"
     if code.startswith("53"):
         return RetriableError(f"{text}; free space or connections on the server", reason="WarehouseFull")
-    if not code or code.startswith(_RETRIABLE_CLASSES):
+    if not code or (code.startswith(_RETRIABLE_CLASSES) and code != "55000"):  # 55000: "not in prerequisite state"
         return RetriableError(text)
+    if code == "25006":  # a standby in mid-failover, or a role set to read only
+        return RetriableError(f"{text}; the server takes no writes now: is it a standby?", reason="ReadOnly")
+    if code == "23505" and (error.diag.table_name or "").startswith("pg_"):
+        return RetriableError(text)  # two sessions made the same schema or type at the same moment
     if code == "42501":
-        return ConfigurationError(f"{text}; grant the role what it needs")
+        return ConfigurationError(f"{text}; grant the role what it needs", reason="PermissionDenied")
+    if code == "2BP01":
+        return ConfigurationError(f"{text}; drop or change what depends on it, or keep its columns")
     if code.startswith(_DATA_CLASSES):
         return DataError(text, reason="RefusedByWarehouse")
     return ConfigurationError(text)

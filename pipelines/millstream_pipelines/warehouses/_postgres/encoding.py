@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import io
 import re
@@ -32,19 +33,27 @@ def is_native(column: Column) -> bool:
 
 
 class CopyStream(io.RawIOBase):
-    """A file that COPY reads: encodes slice by slice. `digest` hashes what was sent."""
+    """A file that COPY reads: encodes slice by slice. `digest` hashes what was sent.
+
+    The driver reports an error of `read` as a cancelled COPY, which would look retriable; `failure` keeps the error.
+    """
 
     def __init__(self, rows: pa.RecordBatch, schema: Schema, digest: hashlib.blake2b) -> None:
         self.rows = rows
         self.schema = schema
         self.digest = digest
+        self.failure: Exception | None = None
         self._pieces = self._encoded()
         self._buffer = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, b"" at the end."""
         while not self._buffer:
-            piece = next(self._pieces, None)
+            try:
+                piece = next(self._pieces, None)
+            except Exception as error:
+                self.failure = error
+                raise
             if piece is None:
                 return b""
             self.digest.update(piece)
@@ -79,10 +88,18 @@ def _encoders(rows: pa.RecordBatch, schema: Schema) -> dict[str, Any]:
 
 
 def uuid_bytes(texts: pa.Array) -> pa.Array:
-    """Return uuid texts as 16-byte values: one unhex over the joined column instead of one per row."""
+    """Return uuid texts as 16-byte values: one unhex over the whole column's characters, none per row."""
+    if not len(texts):
+        return pa.array([], pa.binary(16))
     filled = pc.fill_null(pc.replace_substring(texts, "-", ""), "0" * 32)
-    if pc.min_max(pc.utf8_length(filled)).as_py() not in ({"min": 32, "max": 32}, {"min": None, "max": None}):
-        raise ValueError("not a uuid")  # casting has refused such rows before
-    raw = bytes.fromhex("".join(filled.to_pylist()))
+    if not _are_digits(filled):
+        filled = pc.replace_substring_regex(filled, "[{}]", "")
+    if not _are_digits(filled):
+        raise ValueError("a uuid without 32 hex digits; casting should have refused the row")
+    raw = binascii.unhexlify(filled.buffers()[2].slice(filled.offset * 32, len(filled) * 32))
     values = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(raw)])
     return pc.if_else(pc.is_valid(texts), values, pa.scalar(None, pa.binary(16))) if texts.null_count else values
+
+
+def _are_digits(texts: pa.Array) -> bool:
+    return bool(pc.min_max(pc.binary_length(texts)).as_py() == {"min": 32, "max": 32})

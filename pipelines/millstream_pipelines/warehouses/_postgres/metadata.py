@@ -53,7 +53,8 @@ def migrate(connection: Connection, owner: str) -> int:
             run(connection, "SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             version = _version(connection)
             if version == 0:
-                run(connection, "CREATE SCHEMA IF NOT EXISTS _millstream")
+                if one(connection, "SELECT to_regnamespace('_millstream')")[0] is None:  # else no right is needed
+                    run(connection, "CREATE SCHEMA IF NOT EXISTS _millstream")
                 run(
                     connection,
                     "CREATE TABLE IF NOT EXISTS _millstream.version "

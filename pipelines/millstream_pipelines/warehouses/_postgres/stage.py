@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.connection import quote, quote_table
 from millstream_pipelines.warehouses._postgres.encoding import is_native
@@ -35,8 +37,8 @@ class StagePlan:
 
     def numbered(self, rows: pa.RecordBatch, first: int) -> pa.RecordBatch:
         """Return rows with their order of arrival as the last column."""
-        order = pa.array(range(first, first + rows.num_rows), pa.int64())
-        return rows.append_column(_ORDER, order)
+        ones = pa.repeat(pa.scalar(1, pa.int64()), rows.num_rows)
+        return rows.append_column(_ORDER, pc.cumulative_sum(ones, start=first))
 
 
 def plan(sent: Schema, key: tuple[str, ...], cursor: str | None) -> StagePlan:
@@ -50,6 +52,25 @@ def create_statements(made: StagePlan) -> list[str]:
     return [f"CREATE TEMPORARY TABLE millstream_stage ({columns}) ON COMMIT DROP"]
 
 
+def restage_statements(before: StagePlan, after: StagePlan) -> list[str]:
+    """Return the SQL that gives a filled stage another shape: its rows stay, in their order.
+
+    Raises MillstreamError when `after` lacks a column of `before`: its values would be lost.
+    """
+    absent = [name for name in before.sent.names if after.sent.get(name) is None]
+    if absent or not after.staged:
+        raise MillstreamError(f"a shape in mid-transaction must keep the columns it had; it lacks {absent}")
+    if before.columns == after.columns:
+        return []
+    names = ", ".join(quote(name) for name in before.columns.names)
+    return [
+        f"ALTER TABLE {NAME} RENAME TO millstream_stage_before",
+        *create_statements(after),
+        f"INSERT INTO {NAME} ({names}) SELECT {names} FROM pg_temp.millstream_stage_before",
+        "DROP TABLE pg_temp.millstream_stage_before",
+    ]
+
+
 def merge_statement(made: StagePlan, target: str, disposition: str) -> str:
     """Return the statement that brings the stage into the target; it touches each key once.
 
@@ -59,7 +80,8 @@ def merge_statement(made: StagePlan, target: str, disposition: str) -> str:
     values = ", ".join(
         quote(column.name) if is_native(column) else f"{quote(column.name)}::{column.type}" for column in made.sent
     )
-    head = f"INSERT INTO {quote_table(target)} ({names}) "
+    # OVERRIDING SYSTEM VALUE: an identity column that the stream sends keeps the stream's values, as with COPY.
+    head = f"INSERT INTO {quote_table(target)} ({names}) OVERRIDING SYSTEM VALUE "
     if not made.key:
         return f"{head}SELECT {values} FROM {NAME} ORDER BY {quote(_ORDER)}"
     keys = ", ".join(quote(name) for name in made.key)

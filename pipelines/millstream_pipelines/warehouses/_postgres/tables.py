@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from psycopg2.extensions import connection as Connection
 
 from millstream_api.pipeline import Contract
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.schema import Column, Schema, normalized
-from millstream_pipelines.warehouses._postgres.connection import one, quote, quote_table, run
+from millstream_pipelines.warehouses._postgres.connection import one, quote, quote_table
 
 # A type may become any of those to its right in its row: no value changes.
 _WIDENING: tuple[tuple[str, ...], ...] = (
     ("smallint", "integer", "bigint", "numeric"),
+    ("smallint", "integer", "double precision"),
     ("real", "double precision"),
     ("character varying", "text"),
 )
+_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
+_MAX_NAME_BYTES = 63  # NAMEDATALEN - 1 of every server that was not built by hand
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,17 @@ def create_statements(table: str, schema: Schema, primary_key: tuple[str, ...]) 
     ]
     if primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quote(name) for name in primary_key)})")
-    statements = [f"CREATE TABLE IF NOT EXISTS {quote_table(table)} ({', '.join(columns)})"]
-    if "." in table:
-        statements.insert(0, f"CREATE SCHEMA IF NOT EXISTS {quote(table.split('.', 1)[0])}")
-    return statements
+    return [f"CREATE TABLE IF NOT EXISTS {quote_table(table)} ({', '.join(columns)})"]
+
+
+def schema_statements(connection: Connection, table: str) -> list[str]:
+    """Return the DDL for the table's schema, none when it is there: IF NOT EXISTS would still ask for the right."""
+    if "." not in table:
+        return []
+    name = quote(table.split(".", 1)[0])
+    if one(connection, "SELECT to_regnamespace(%s)", (name,))[0] is not None:
+        return []
+    return [f"CREATE SCHEMA IF NOT EXISTS {name}"]
 
 
 def fit(
@@ -77,9 +88,10 @@ def fit(
             f"target {table}: primaryKey names {', '.join(missing_key)}, which the stream does not have; "
             f"it has: {', '.join(schema.names)}"
         )
+    _bounded(table, schema)
     shape = read_shape(connection, table)
     if shape is None:
-        return schema, create_statements(table, schema, primary_key)
+        return schema, [*schema_statements(connection, table), *create_statements(table, schema, primary_key)]
     sent: list[Column] = []
     ddl: list[str] = []
     for column in schema:
@@ -97,7 +109,7 @@ def fit(
             sent.append(column)
         elif contract.types == "evolve" and _widens(present.type, column.type):
             ddl.append(f"ALTER TABLE {quote_table(table)} ALTER COLUMN {quote(column.name)} TYPE {column.type}")
-            sent.append(column)
+            sent.append(replace(present, type=column.type))
         else:
             sent.append(present)
     _require(table, shape, schema)
@@ -114,27 +126,55 @@ def _require(table: str, shape: TableShape, schema: Schema) -> None:
         )
 
 
+def _bounded(table: str, schema: Schema) -> None:
+    """Refuse names that the server would cut off: two of them could become one, and each run would add them anew."""
+    long = [name for name in schema.names if len(name.encode()) > _MAX_NAME_BYTES]
+    if long:
+        raise ConfigurationError(
+            f"target {table}: column name '{long[0]}' is longer than {_MAX_NAME_BYTES} bytes; "
+            "rename it under the stream's `columns`"
+        )
+
+
 def _widens(old: str, new: str) -> bool:
-    for row in _WIDENING:
-        bases = [name.split("(")[0] for name in (old, new)]
-        if bases[0] in row and new in row and row.index(new) > row.index(bases[0]):
-            return True
-    return False
+    """Return whether every value of `old` is one of `new`, unchanged, and `new` is more than `old`."""
+    (before, length), (after, other) = _parted(old), _parted(new)
+    if before == after:
+        return before in ("character varying", "numeric") and bool(length) and (not other or _holds(length, other))
+    if before in _DIGITS and after == "numeric" and other:
+        return _holds((_DIGITS[before], 0), other)
+    row = next((row for row in _WIDENING if before in row and after in row), ())
+    return bool(row) and not other and row.index(after) > row.index(before)
 
 
-def ensure_unique(connection: Connection, table: str, key: tuple[str, ...]) -> None:
-    """Make sure that a unique index on `key` exists: merge needs it. Creates one when there is none."""
+def _parted(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return a type's base and its numbers: `numeric(12,2)` → ("numeric", (12, 2)); an array has no base here."""
+    match = re.fullmatch(r"([a-z ]+?)(?:\(([\d,-]+)\))?", name)
+    if match is None:
+        return name, ()
+    return match.group(1), tuple(int(part) for part in (match.group(2) or "").split(",") if part)
+
+
+def _holds(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Return whether numeric(new) has room for numeric(old), before and behind the point; or varchar for varchar."""
+    (digits, scale), (wider, finer) = ((*numbers, 0)[:2] for numbers in (old, new))
+    return (wider, finer) != (digits, scale) and finer >= scale and wider - finer >= digits - scale
+
+
+def unique_index(connection: Connection, table: str, key: tuple[str, ...]) -> list[str]:
+    """Return the DDL for a unique index on `key`, which merge needs; none when there is one that can be used."""
     found = one(
         connection,
         """
         SELECT EXISTS (
             SELECT FROM pg_index i
-            WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-              AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text) FROM pg_attribute a
-                   WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])) = %s
-              AND i.indexprs IS NULL)
+            WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indimmediate
+              AND i.indpred IS NULL AND i.indexprs IS NULL
+              AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C") FROM pg_attribute a
+                   WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])) = %s)
         """,
         (quote_table(table), sorted(key)),
     )
-    if not found[0]:
-        run(connection, f"CREATE UNIQUE INDEX ON {quote_table(table)} ({', '.join(quote(name) for name in key)})")
+    if found[0]:
+        return []
+    return [f"CREATE UNIQUE INDEX ON {quote_table(table)} ({', '.join(quote(name) for name in key)})"]

@@ -1,0 +1,314 @@
+"""WarehouseSuite: what every warehouse must do. Subclass it, name your warehouse, say how to look into it, run pytest.
+
+    class TestDuckDB(WarehouseSuite):
+        warehouse = DuckDBWarehouse
+
+        @pytest.fixture
+        def config(self, tmp_path: Path) -> dict[str, Any]:
+            return {"path": str(tmp_path / "dw.duckdb")}
+
+        def query(self, sql: str) -> list[tuple[Any, ...]]:
+            ...  # through a connection of your own: what it sees is what others see
+
+Each test uses a table and a pipeline of its own, so the warehouse may be an old one.
+"""
+
+# ruff: noqa: S101 (assertions are what a suite is made of)
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from millstream_api import ExitCode, RunReport
+from millstream_api.run_report import CheckResult
+from millstream_pipelines.batch import Reject
+from millstream_pipelines.errors import ConfigurationError, DataError, RetriableError, SupersededError
+from millstream_pipelines.registry import configured
+from millstream_pipelines.testing.warehouse_case import OWNER, PEOPLE, WarehouseCase, batch, totals, write
+from millstream_pipelines.testing.warehouse_shapes import WarehouseShapes
+from millstream_pipelines.testing.warehouse_transforms import WarehouseTransforms
+from millstream_pipelines.warehouses.base import Counts, StreamLoad, Warehouse
+
+
+class WarehouseLoads(WarehouseCase):
+    """Loading: dispositions, transactions, accounting, quarantine, the lease."""
+
+    def test_the_class_follows_the_protocol(self) -> None:
+        warehouse = self.open()
+        assert isinstance(warehouse, Warehouse)
+        assert isinstance(warehouse.load(self.spec()), StreamLoad)
+        fields = self.warehouse.Config.model_fields
+        assert not [name for name, item in fields.items() if not item.description], "every field says what it means"
+
+    def test_unknown_field_is_named(self, config: Mapping[str, Any], secret: Mapping[str, str]) -> None:
+        with pytest.raises(ConfigurationError, match="noSuchField"):
+            configured(self.warehouse.Config, {**config, "noSuchField": 1}, secret, OWNER)
+
+    def test_probe_twice_says_the_same(self) -> None:
+        first, second = self.open().probe(), self.open().probe()
+        assert first == second
+        assert first.server_version
+        assert first.metadata_version >= 1
+
+    # -- dispositions -------------------------------------------------------------------------------------------
+
+    def test_append_adds(self) -> None:
+        load = self.open().load(self.spec())
+        assert load.position is None
+        assert totals(self.loaded(load, (1, "a", 1), (2, None, 1), position={"at": 1})) == (2, 2, 0, 0, 0)
+        assert totals(self.loaded(load, (1, "a", 1), position={"at": 2})) == (1, 1, 0, 0, 0)
+        assert self.seen() == [(1, "a"), (1, "a"), (2, None)]
+
+    def test_the_position_comes_back_as_it_was(self) -> None:
+        position = {"at": 2**53 + 1, "text": 'a"ü', "deep": [None, True, {"x": 0.5}]}
+        self.loaded(self.open().load(self.spec()), (1, "a", 1), position=position)
+        self._opened[-1].close()
+        assert self.open().load(self.spec(run="run-2")).position == position
+
+    def test_a_commit_without_position_keeps_the_last(self) -> None:
+        load = self.open().load(self.spec())
+        self.loaded(load, (1, "a", 1), position={"at": 1})
+        self.loaded(load, (2, "b", 1))
+        assert self.metadata("seq", "state") == [(2,)]
+        assert self.open().load(self.spec()).position == {"at": 1}
+
+    def test_replace_shows_the_old_rows_until_the_commit(self) -> None:
+        spec = self.spec(mode="full", disposition="replace")
+        self.loaded(self.open().load(spec), (1, "old", 1))
+        self._opened[-1].close()
+        load = self.open().load(self.spec(mode="full", disposition="replace", run="run-2"))
+        write(load, (2, "new", 1), schema=load.shape(PEOPLE))
+        write(load, (3, "new", 1))
+        assert self.seen() == [(1, "old")]
+        load.settle()
+        assert self.seen() == [(1, "old")]
+        load.commit(None)
+        assert self.seen() == [(2, "new"), (3, "new")]
+
+    def test_replace_with_a_key_keeps_one_row_per_key(self) -> None:
+        load = self.open().load(self.spec(mode="full", disposition="replace", primary_key=("id",)))
+        assert totals(self.loaded(load, (1, "a", 1), (1, "b", 1), (2, "c", 1))) == (3, 2, 0, 1, 0)
+        assert self.seen() == [(1, "b"), (2, "c")]
+
+    def test_an_empty_replace_empties(self) -> None:
+        self.loaded(self.open().load(self.spec(mode="full", disposition="replace")), (1, "old", 1))
+        self._opened[-1].close()
+        self.loaded(self.open().load(self.spec(mode="full", disposition="replace", run="run-2")))
+        assert self.seen() == []
+
+    def test_merge_updates_by_key_and_counts_duplicates(self) -> None:
+        load = self.open().load(self.merging())
+        assert totals(self.loaded(load, (1, "a", 1), (2, "b", 1))) == (2, 2, 0, 0, 0)
+        assert totals(self.loaded(load, (2, "c", 1), (2, "d", 1), (3, "e", 1))) == (3, 2, 0, 1, 0)
+        assert self.seen() == [(1, "a"), (2, "d"), (3, "e")]
+
+    def test_merge_takes_the_largest_cursor_then_the_last_read(self) -> None:
+        load = self.open().load(self.merging(cursor_field="at"))
+        target = load.shape(PEOPLE)
+        write(load, (1, "late", 9), (2, "first", 5), (3, "null", None), schema=target)
+        write(load, (1, "early", 1), (2, "second", 5), (3, "some", 0), schema=target)
+        assert totals(load.settle()) == (6, 3, 0, 3, 0)
+        load.commit(None)
+        assert self.seen() == [(1, "late"), (2, "second"), (3, "some")]
+
+    def test_merge_when_all_columns_are_the_key(self) -> None:
+        load = self.open().load(self.merging(primary_key=("id", "name", "at")))
+        assert totals(self.loaded(load, (1, "a", 1), (1, "a", 1))) == (2, 1, 0, 1, 0)
+        assert totals(self.loaded(load, (1, "a", 1))) == (1, 1, 0, 0, 0)
+        assert self.seen() == [(1, "a")]
+
+    # -- transactions -------------------------------------------------------------------------------------------
+
+    def test_nothing_is_seen_before_the_commit_and_all_after_it(self) -> None:
+        load = self.open().load(self.merging())
+        load.shape(PEOPLE)
+        reject = Reject("rule", "why", {"id": "x"})
+        write(load, (1, "a", 1), rejects=(reject,))
+        assert totals(load.settle()) == (2, 1, 1, 0, 0)
+        assert self.seen() == []
+        assert self.metadata("seq", "state") == [(0,)]
+        assert self.metadata("rule", "quarantine") == self.metadata("seq", "ledger") == []
+        load.commit({"at": 1})
+        assert self.seen() == [(1, "a")]
+        assert self.metadata("seq", "state") == [(1,)]
+        assert self.metadata("rule, message, status, seq", "quarantine") == [("rule", "why", "open", 1)]
+        assert self.metadata("seq, read, loaded, quarantined, duplicate, filtered, bytes", "ledger") == [
+            (1, 2, 1, 1, 0, 0, 1)
+        ]
+
+    def test_rollback_leaves_nothing_and_loading_goes_on(self) -> None:
+        load = self.open().load(self.merging())
+        load.shape(PEOPLE)
+        write(load, (1, "a", 1), rejects=(Reject("rule", "why", {}),))
+        load.rollback()
+        assert self.seen() == self.metadata("rule", "quarantine") == self.metadata("seq", "ledger") == []
+        write(load, (2, "b", 1))
+        load.commit(None)
+        assert self.seen() == [(2, "b")]
+
+    def test_writing_after_settling_counts(self) -> None:
+        load = self.open().load(self.merging())
+        load.shape(PEOPLE)
+        write(load, (1, "a", 1))
+        load.settle()
+        write(load, (2, "b", 1))
+        load.commit(None)
+        assert self.seen() == [(1, "a"), (2, "b")]
+        assert totals(load.run_counts()) == (2, 2, 0, 0, 0)
+
+    def test_a_gap_in_the_accounting_is_refused(self) -> None:
+        load = self.open().load(self.spec())
+        load.write(batch(load.shape(PEOPLE), (1, "a", 1)), [], Counts(read=2))
+        load.settle()
+        with pytest.raises(DataError, match="1 are not accounted for") as caught:
+            load.commit({"at": 1})
+        assert caught.value.reason == "AccountingGap"
+        assert self.seen() == self.metadata("seq", "ledger") == []
+
+    def test_quarantine_takes_any_row(self) -> None:
+        rows: list[dict[str, Any]] = [
+            {"_raw": "a\x00b"}, {"bad\x00name": "\ud800"}, {"x": "back\\u0000slash"}, {"x": float("nan")},
+            {"x": [float("inf"), 10**5000]}, {"x": b"\xff\x00"}, {"ü": "\U0001f600", "": None}, {"x": "y" * 100_000},
+        ]  # fmt: skip
+        load = self.open().load(self.spec())
+        load.shape(PEOPLE)
+        write(load, rejects=tuple(Reject("r", "m\x00\ud800" + "!" * 9000, row) for row in rows))
+        load.commit(None)
+        kept = [json.loads(text) for (text,) in self.metadata('CAST("row" AS text)', "quarantine", "rule = 'r'")]
+        assert len(kept) == len(rows)
+        assert {"_raw": "a\\0b"} in kept
+        assert {"x": "back\\u0000slash"} in kept
+        assert {"ü": "\U0001f600", "": None} in kept
+
+    def test_refused_rows_are_kept_for_triage_only(self) -> None:
+        load = self.open().load(self.spec())
+        load.shape(PEOPLE)
+        write(load, (1, "a", 1))
+        load.rollback()
+        load.record_refused([Reject("rule", "why", {"id": 1})])
+        assert self.metadata("rule, status", "quarantine") == [("rule", "refused")]
+        assert self.seen() == self.metadata("seq", "ledger") == []
+
+    # -- the lease ----------------------------------------------------------------------------------------------
+
+    def test_a_second_attempt_takes_over_and_the_first_commits_nothing(self) -> None:
+        first = self.open().load(self.spec())
+        self.loaded(first, (1, "a", 1), position={"at": 1})
+        second = self.open().load(self.spec(holder="pod-2"))
+        assert second.position == {"at": 1}
+        with pytest.raises(SupersededError, match="pod-1"):
+            self.loaded(first, (2, "lost", 1), position={"at": 2})
+        first.rollback()
+        self.loaded(second, (2, "kept", 1), position={"at": 2})
+        assert self.seen() == [(1, "a"), (2, "kept")]
+        assert self.metadata("seq", "ledger", "run = 'run-1'") in ([(1,), (2,)], [(2,), (1,)])
+        assert totals(second.run_counts()) == totals(first.run_counts()) == (2, 2, 0, 0, 0)
+
+    @pytest.mark.parametrize("disposition", ["append", "merge", "replace"])
+    def test_an_attempt_overtaken_inside_a_transaction_commits_nothing(self, disposition: str) -> None:
+        changes: dict[str, Any] = {"disposition": disposition, "primary_key": ("id",)}
+        changes["mode"] = "full" if disposition == "replace" else "incremental"
+        self.loaded(self.open().load(self.spec(**{**changes, "run": "run-0"})), (0, "old", 0))
+        self._opened[-1].close()
+        first = self.open().load(self.spec(**changes))
+        first.shape(PEOPLE)
+        write(first, (0, "lost", 1))
+        first.settle()
+        second = self.open().load(self.spec(**changes, holder="pod-2"))
+        with pytest.raises(SupersededError):
+            first.commit({"at": 9})
+        self.loaded(second, (2, "kept", 1), position={"at": 2})
+        assert self.seen() == [(2, "kept")] if disposition == "replace" else [(0, "old"), (2, "kept")]
+
+    def test_another_run_waits_while_a_loader_lives_and_not_longer(self) -> None:
+        living = self.open()
+        load = living.load(self.spec())
+        load.shape(PEOPLE)
+        write(load, (1, "lost", 1))
+        with pytest.raises(RetriableError, match="run-1") as caught:
+            self.open().load(self.spec(run="run-2", holder="pod-2"))
+        assert caught.value.reason == "StreamBusy"
+        self.open().load(self.spec(run="run-2", stream="others"))
+        living.close()
+        self.loaded(self.open().load(self.spec(run="run-2")), (2, "kept", 1))
+        assert self.seen() == [(2, "kept")]
+
+    def test_mode_full_is_done_once_per_run(self) -> None:
+        spec = self.spec(mode="full")
+        load = self.open().load(spec)
+        assert load.already_done is None
+        self.loaded(load, (1, "a", 1))
+        again = self.open().load(self.spec(mode="full", holder="pod-2"))
+        assert again.already_done is not None
+        assert totals(again.already_done) == (1, 1, 0, 0, 0)
+        for warehouse in self._opened:
+            warehouse.close()
+        assert self.open().load(self.spec(mode="full", run="run-2")).already_done is None
+
+    def test_from_mode_full_to_incremental_starts_at_the_beginning(self) -> None:
+        self.loaded(self.open().load(self.spec(mode="full")), (1, "a", 1), position={"at": 1})
+        assert self.open().load(self.spec()).position is None
+
+    def test_full_refresh_forgets_the_position_once_per_run(self) -> None:
+        self.loaded(self.open().load(self.merging(run="run-0")), (1, "a", 1), position={"at": 1})
+        self._opened[-1].close()
+        load = self.open().load(self.merging(full_refresh=True))
+        assert load.position is None
+        self.loaded(load, (1, "b", 1), position={"at": 5})
+        again = self.open().load(self.merging(full_refresh=True, holder="pod-2"))
+        assert again.position == {"at": 5}, "a retry goes on where the refresh was"
+
+    def test_full_refresh_of_an_append_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="merge"):
+            self.open().load(self.spec(full_refresh=True))
+
+    # -- the rest of the protocol -------------------------------------------------------------------------------
+
+    def test_scalar_sees_the_open_transaction_and_survives_an_error(self) -> None:
+        warehouse = self.open()
+        load = warehouse.load(self.spec())
+        load.shape(PEOPLE)
+        write(load, (1, "a", 1))
+        with pytest.raises(ConfigurationError):
+            warehouse.scalar("SELECT no_such_column FROM nowhere")
+        assert warehouse.scalar(f"SELECT count(*) FROM {warehouse.quoted(self.table)}") == 1
+        assert warehouse.scalar("SELECT NULL") is None
+        load.commit(None)
+        assert warehouse.scalar(f"SELECT max({warehouse.identifier('id')}) FROM {warehouse.quoted(self.table)}") == 1
+
+    def test_record_run_numbers_the_attempts(self) -> None:
+        warehouse, run = self.open(), f"run-{self.suffix}"
+        check = CheckResult(name="c", target="t", severity="warn", outcome="failed", failed_rows=2, message="m")
+        report = RunReport(exit_code=ExitCode.RETRIABLE, reason="Unreachable", message="m", run=run, checks=[check])
+        warehouse.record_run(f"suite/{self.suffix}", run, report)
+        warehouse.record_run(f"suite/{self.suffix}", run, report)
+        assert sorted(self.metadata("attempt, outcome, exit_code", "runs")) == [
+            (1, "Unreachable", 75),
+            (2, "Unreachable", 75),
+        ]
+        assert self.metadata("name, failed_rows", "checks") == [("c", 2)]
+
+    def test_explain_changes_nothing(self) -> None:
+        statements = self.open().explain_load(self.merging(cursor_field="at"), PEOPLE)
+        assert any("CREATE TABLE" in statement for statement in statements)
+        with pytest.raises(Exception):  # noqa: B017, PT011 (whatever the driver calls a table that is not there)
+            self.seen()
+        self.loaded(self.open().load(self.merging()), (1, "a", 1))
+        assert not any("CREATE TABLE" in item for item in self.open().explain_load(self.merging(), PEOPLE)[:1])
+
+    def test_close_twice_and_in_mid_load(self) -> None:
+        warehouse = self.open()
+        load = warehouse.load(self.spec())
+        load.shape(PEOPLE)
+        write(load, (1, "lost", 1))
+        warehouse.close()
+        warehouse.close()
+        assert self.seen() == []
+
+
+class WarehouseSuite(WarehouseLoads, WarehouseShapes, WarehouseTransforms):
+    """The conformance suite of warehouses. See `WarehouseCase` for what is yours to set."""

@@ -1,0 +1,26 @@
+"""Rows set aside, in the transaction of the chunk they came with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import execute_values
+
+from millstream_pipelines.batch import Reject
+from millstream_pipelines.warehouses.base import LoadSpec
+from millstream_pipelines.warehouses.row_json import message_text, row_text, storable
+
+INTO = '_millstream.quarantine (pipeline, stream, target, run, seq, rule, message, "row", status)'
+
+
+def insert(connection: Connection, spec: LoadSpec, seq: int, rejects: Iterable[Reject], status: str = "open") -> None:
+    """Insert rejects of chunk `seq`; `status` is `open` or `refused`."""
+    values = [
+        (spec.pipeline, spec.stream, spec.target, spec.run, seq, storable(reject.rule), message_text(reject.message),
+         row_text(reject.row), status)
+        for reject in rejects
+    ]  # fmt: skip
+    if values:
+        with connection.cursor() as cursor:
+            execute_values(cursor, f"INSERT INTO {INTO} VALUES %s", values, page_size=1000)
