@@ -30,6 +30,7 @@ PORT = 5432  # names the socket file; nothing listens on TCP
 FOLDER = Path(".millstream") / "postgres"
 _SOCKET_PATH_MAX = 100  # sun_path holds 107 bytes on Linux, 103 on macOS; `.s.PGSQL.5432.lock` must fit too
 _START_SECONDS = 60
+_START_ATTEMPTS = 5  # a server that has just stopped may hold its shared memory for a moment longer than its pid file
 _SERVER_OPTIONS = "-c listen_addresses='' -c shared_buffers=128MB -c max_wal_size=4GB -c checkpoint_timeout=15min"
 _ROOT_RUNS_AS = "nobody"  # PostgreSQL refuses to run as root; this user exists everywhere
 
@@ -193,10 +194,13 @@ def _started(data: Path, place: Path, programs: Path, owner: str | None) -> None
     log = data.parent / "server.log"
     options = f"{_SERVER_OPTIONS} -c unix_socket_directories='{place}' -c unix_socket_permissions=0700 -p {PORT}"
     timing = f"--timeout={_START_SECONDS}"
-    result = _pg_ctl(programs, owner, data, "start", "--wait", timing, "-l", str(log), "-o", options)
-    if result.returncode != 0:
-        tail = log.read_text(errors="replace")[-500:] if log.exists() else ""
-        raise RetriableError(f"embedded PostgreSQL in {data} did not start: {tail.strip()}; see {log}")
+    for attempt in range(_START_ATTEMPTS):
+        result = _pg_ctl(programs, owner, data, "start", "--wait", timing, "-l", str(log), "-o", options)
+        if result.returncode == 0:
+            return
+        time.sleep(0.2 * 2**attempt)
+    tail = log.read_text(errors="replace")[-500:] if log.exists() else ""
+    raise RetriableError(f"embedded PostgreSQL in {data} did not start: {tail.strip()}; see {log}")
 
 
 def _pg_ctl(programs: Path, owner: str | None, data: Path, *words: str) -> subprocess.CompletedProcess[bytes]:

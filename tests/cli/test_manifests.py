@@ -90,14 +90,12 @@ def test_an_absent_secret_names_the_variable(tmp_path: Path) -> None:
 
 
 def test_equal_manifests_give_equal_plans(tmp_path: Path) -> None:
-    text = "---\n".join(
-        [
-            source("{url: /data}"),
-            f"{HEAD}kind: Warehouse\nmetadata: {{name: w}}\nspec: {{type: duckdb, config: {{path: dw.duckdb}}}}\n",
-            f"{HEAD}kind: Pipeline\nmetadata: {{name: p}}\nspec:\n  sourceRef: {{name: s}}\n"
-            "  warehouseRef: {name: w}\n  streams: [{name: a, target: raw.a}]\n",
-        ]
+    warehouse = f"{HEAD}kind: Warehouse\nmetadata: {{name: w}}\nspec: {{type: duckdb, config: {{path: dw.duckdb}}}}\n"
+    pipeline = (
+        f"{HEAD}kind: Pipeline\nmetadata: {{name: p}}\nspec:\n  sourceRef: {{name: s}}\n"
+        "  warehouseRef: {name: w}\n  streams: [{name: a, target: raw.a}]\n"
     )
+    text = "---\n".join([source("{url: /data}"), warehouse, pipeline])
     path = written(tmp_path, text)
     digests = set()
     for _ in range(2):

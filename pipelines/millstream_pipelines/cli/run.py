@@ -109,7 +109,7 @@ def summary(ended: Ended) -> str:
         lines.append(table(headers, rows, indent="  "))
     if report.checks_run:
         lines.append(f"  checks: {report.checks_passed} of {report.checks_run} passed")
-    for check in report.checks:
+    for check in (item for item in report.checks if item.outcome != "passed"):
         lines.append(
             f"    {check.severity}: {check.name} on {check.target}: {_found(check.failed_rows, check.message)}"
         )
