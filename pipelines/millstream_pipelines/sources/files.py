@@ -22,7 +22,7 @@ from millstream_pipelines.batch import Batch, Position
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.sources._files.config import FilesConfig, FileStream
 from millstream_pipelines.sources._files.csv import CsvReader
-from millstream_pipelines.sources._files.describe import Sample, sample
+from millstream_pipelines.sources._files.describe import Described, describe
 from millstream_pipelines.sources._files.infer import reformatted
 from millstream_pipelines.sources._files.json import JsonReader
 from millstream_pipelines.sources._files.names import format_of, matches, stem_of
@@ -57,7 +57,7 @@ class FilesSource:
         self._owner = owner
         self._store: Store = open_store(self._config, owner)
         self._unpacker = Unpacker(self._store, owner, self._config.spool_megabytes << 20)
-        self._samples: dict[str, Sample] = {}
+        self._seen: dict[str, Described] = {}
 
     def streams(self) -> list[StreamInfo]:
         """Return the configured streams; without any, one per file name. Samples each."""
@@ -131,9 +131,9 @@ class FilesSource:
         if part.format in ("csv", "tsv"):
             pieces = CsvReader(part, stream).pieces()
         else:
-            nested = {column.name for column in self._sample(stream, mine).schema() if column.type == "jsonb"}
+            nested = {column.name for column in self._look(stream, mine).schema if column.type == "jsonb"}
             pieces = JsonReader(part, stream, frozenset(nested)).pieces()
-        times = self._sample(stream, mine).reformat()
+        times = self._look(stream, mine).times if stream.timestamp_format else frozenset()
         with closing(pieces):
             for piece in pieces:
                 yield Piece(_with_times(piece.data, times, stream.timestamp_format or ""), piece.rejects)
@@ -141,12 +141,12 @@ class FilesSource:
     def _described(self, stream: FileStream, mine: list[FileEntry], entries: list[FileEntry]) -> StreamInfo:
         if not mine:
             raise self._no_match(stream, entries)
-        return StreamInfo(stream.name, self._sample(stream, mine).schema())
+        return StreamInfo(stream.name, self._look(stream, mine).schema)
 
-    def _sample(self, stream: FileStream, mine: list[FileEntry]) -> Sample:
-        if stream.name not in self._samples:
-            self._samples[stream.name] = sample(mine, stream, self._unpacker)
-        return self._samples[stream.name]
+    def _look(self, stream: FileStream, mine: list[FileEntry]) -> Described:
+        if stream.name not in self._seen:
+            self._seen[stream.name] = describe(mine, stream, self._unpacker)
+        return self._seen[stream.name]
 
     def _stream(self, name: str, entries: list[FileEntry]) -> FileStream:
         known = {stream.name: stream for stream in self._config.streams or _by_name(entries)}

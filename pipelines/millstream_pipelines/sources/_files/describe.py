@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from millstream_pipelines.batch import Reject
@@ -26,7 +27,16 @@ _EMPTY_FILES = 5
 """Files without rows that are opened in search of one with rows; a guess."""
 
 
-class Sample:
+@dataclass(frozen=True)
+class Described:
+    """What a sample says of a stream."""
+
+    schema: Schema
+    times: frozenset[str]
+    """Columns whose sampled values all follow `timestampFormat`."""
+
+
+class _Sample:
     """Values by column from several files, and what files declare."""
 
     def __init__(self, stream: FileStream) -> None:
@@ -43,16 +53,13 @@ class Sample:
             return self._add_csv(part)
         return self._add_json(part)
 
-    def schema(self) -> Schema:
+    def described(self) -> Described:
         """Return the columns in order of appearance, each with the type that holds all that was seen."""
         columns = [
             self._declared.get(name) or Column(name, self._type(values)) for name, values in self._values.items()
         ]
-        return Schema(tuple(columns), tuple(self._stream.primary_key))
-
-    def reformat(self) -> frozenset[str]:
-        """Return the columns whose sampled values all follow `timestampFormat`."""
-        return frozenset(name for name, values in self._values.items() if self._follows_format(values))
+        times = frozenset(name for name, values in self._values.items() if self._follows_format(values))
+        return Described(Schema(tuple(columns), tuple(self._stream.primary_key)), times)
 
     def _type(self, values: list[Any]) -> str:
         if self._follows_format(values):
@@ -97,19 +104,19 @@ class Sample:
         return rows
 
 
-def sample(entries: list[FileEntry], stream: FileStream, unpacker: Unpacker) -> Sample:
-    """Return a sample of the first file with rows, and of the last."""
-    found = Sample(stream)
+def describe(entries: list[FileEntry], stream: FileStream, unpacker: Unpacker) -> Described:
+    """Return what the first file with rows and the last one say."""
+    found = _Sample(stream)
     filled = [entry for entry in entries if entry.size != 0]
     for number, entry in enumerate(filled[:_EMPTY_FILES]):
         if _add(found, entry, stream, unpacker):
             if number < len(filled) - 1:
                 _add(found, filled[-1], stream, unpacker)
             break
-    return found
+    return found.described()
 
 
-def _add(found: Sample, entry: FileEntry, stream: FileStream, unpacker: Unpacker) -> int:
+def _add(found: _Sample, entry: FileEntry, stream: FileStream, unpacker: Unpacker) -> int:
     with closing(unpacker.parts(entry, stream)) as parts:
         return next((rows for part in parts if (rows := found.add(part))), 0)
 
