@@ -36,11 +36,10 @@ def _pipeline(facts: Facts) -> str:
         return f"<section>{''.join(parts)}<p>No run has reached this warehouse yet.</p></section>"
     parts += [
         _tiles(facts, facts.last),
-        _streams(facts.last),
+        _streams(facts, facts.last),
         _runs(facts.runs),
         _checks(facts),
         _quarantine(facts),
-        _totals(facts.streams),
     ]
     return f"<section>{''.join(parts)}</section>"
 
@@ -66,19 +65,22 @@ def _tiles(facts: Facts, last: Row) -> str:
     return f'<div class="tiles">{cells}</div>{message}'
 
 
-def _streams(last: Row) -> str:
-    streams = last["report"].get("streams", [])
-    if not streams:
-        return ""
-    drawn = [Bar(item["name"], [(part, part, item.get(part, 0)) for part in _PARTS]) for item in streams]
+def _streams(facts: Facts, last: Row) -> str:
+    """Show where all rows went, and those of the last run, which may have been none."""
+    drawn = [Bar(item["stream"], [(part, part, item[part]) for part in _PARTS]) for item in facts.streams]
     legend = "".join(f'<span class="{part}">{part}</span>' for part in _PARTS)
+    keys = ("stream", "target", "runs", "chunks", "read", *_PARTS)
+    sums = [[*(row[key] for key in keys), str(row["committed_at"])[:19]] for row in facts.streams]
     rows = [
         [item["name"], item.get("target", ""), *(item.get(key, 0) for key in ("read", *_PARTS)), item.get("guarantee")]
-        for item in streams
+        for item in last["report"].get("streams", [])
     ]
     headers = ("stream", "target", "read", *_PARTS, "guarantee")
-    chart = bars(drawn, f"Where the rows of run {last['run']} went (lengths by square root)")
-    return f'<h3>Rows of the last run</h3>{chart}<p class="legend">{legend}</p>{_table(headers, rows)}'
+    chart = bars(drawn, "Where the rows went, over all runs (lengths by square root)")
+    return (
+        f'<h3>Rows in and out</h3>{chart}<p class="legend">{legend}</p>{_table((*keys, "last commit"), sums)}'
+        f"<h4>Run {escape(last['run'])}</h4>{_table(headers, rows)}"
+    )
 
 
 def _runs(runs: Sequence[Row]) -> str:
@@ -105,24 +107,22 @@ def _moved(run: Row) -> list[int]:
 
 
 def _checks(facts: Facts) -> str:
-    if not facts.checks:
-        return "<h3>Checks</h3><p>None.</p>"
-    found = [item for item in facts.checks if item["outcome"] != "passed"]
-    drawn = [
-        Bar(
-            f"{item['name']}",
-            [("quarantined" if item["severity"] == "error" else "warned", "rows", item["failed_rows"])],
-        )
-        for item in found
-        if item["failed_rows"]
-    ]
-    chart = bars(drawn, "Rows that do not satisfy a check (lengths by square root)") if drawn else ""
-    headers = ("check", "target", "severity", "outcome", "rows", "found")
-    rows = [
-        [item["name"], item["target"], item["severity"], item["outcome"], item["failed_rows"], item["message"]]
-        for item in facts.checks
-    ]
-    return f"<h3>Checks</h3>{chart}{_table(headers, rows)}"
+    parts = ["<h3>Checks</h3>"]
+    for run, checks in facts.checks.items():
+        drawn = [
+            Bar(
+                item["name"],
+                [("quarantined" if item["severity"] == "error" else "warned", "rows", item["failed_rows"])],
+            )
+            for item in checks
+            if item["failed_rows"]
+        ]
+        chart = bars(drawn, "Rows that do not satisfy a check (lengths by square root)") if drawn else ""
+        keys = ("name", "target", "severity", "outcome", "failed_rows", "message")
+        headers = ("check", "target", "severity", "outcome", "rows", "found")
+        rows = [[item[key] for key in keys] for item in checks]
+        parts.append(f"<h4>Run {escape(run)}</h4>{chart}{_table(headers, rows)}")
+    return "".join(parts)
 
 
 def _quarantine(facts: Facts) -> str:
@@ -137,12 +137,6 @@ def _quarantine(facts: Facts) -> str:
         f"<h3>Quarantine</h3>{_table(('stream', 'rule', 'status', 'rows'), counts)}"
         f"<h4>Samples</h4>{_table(('id', 'stream', 'rule', 'why', 'row'), samples)}"
     )
-
-
-def _totals(streams: Sequence[Row]) -> str:
-    keys = ("stream", "target", "runs", "chunks", "read", *_PARTS)
-    rows = [[*(row[key] for key in keys), str(row["committed_at"])[:19]] for row in streams]
-    return f"<h3>Over all runs</h3>{_table((*keys, 'last commit'), rows)}"
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
