@@ -1,0 +1,135 @@
+"""Every example, run as it stands by the command, each on an embedded PostgreSQL of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from millstream_pipelines import embedded
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+TESTED = {
+    "01-files-to-postgres",
+    "02-postgres-incremental",
+    "03-rest-to-postgres",
+    "04-checks-and-quarantine",
+    "05-transforms",
+    "06-schedule",
+    "demo-nycflights",
+}
+
+
+class Place:
+    """A home of one example: runs it, and asks its databases."""
+
+    def __init__(self, millstream: Callable[..., Any], home: Path, server: embedded.Server) -> None:
+        self._call, self._home, self._server = millstream, home, server
+
+    def run(self, *words: object, code: int = 0, command: str = "run", **environment: str) -> Any:
+        """Run an example's folder and return the JSON document."""
+        folders = [part for word in words for part in ("-f", EXAMPLES / str(word))]
+        result = self._call(command, *folders, "--json", env={"MILLSTREAM_HOME": str(self._home.parent), **environment})
+        assert result.code == code, result.err + result.out
+        return result.json()
+
+    def totals(self, *words: object, **options: Any) -> list[tuple[int, int, int]]:
+        """Run, and return (read, loaded, quarantined) of each pipeline."""
+        runs = self.run(*words, **options)["runs"]
+        keys = ("read", "loaded", "quarantined")
+        return [tuple(run["report"]["totals"][key] for key in keys) for run in runs]  # type: ignore[misc]
+
+    def ask(self, sql: str, database: str = "dw") -> Any:
+        """Run SQL in a database and return its rows, if it has any."""
+        server = self._server
+        with closing(psycopg2.connect(host=server.host, user=server.user, dbname=database)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if cursor.description else None
+
+
+@pytest.fixture
+def place(millstream: Callable[..., Any], tmp_path: Path) -> Iterator[Place]:
+    folder = tmp_path / "home" / "postgres"
+    with embedded.serving(folder) as server:
+        yield Place(millstream, folder, server)
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == TESTED
+
+
+@pytest.mark.parametrize("name", sorted(TESTED))
+def test_manifests_are_valid(name: str, place: Place) -> None:
+    place.run(name, command="validate")
+
+
+def test_files_to_postgres(place: Place) -> None:
+    name = "01-files-to-postgres"
+    assert place.totals(name) == [(300, 300, 0)]
+    assert place.totals(name) == [(0, 0, 0)]
+    types = "SELECT data_type FROM information_schema.columns WHERE table_name = 'flights' AND column_name = %s"
+    assert place.ask(types.replace("%s", "'time_hour'")) == [("timestamp with time zone",)]
+    assert place.ask("SELECT count(*), count(DISTINCT (time_hour, carrier, flight, origin)) FROM raw.flights") == [
+        (300, 300)
+    ]
+
+
+def test_postgres_incremental(place: Place) -> None:
+    name = "02-postgres-incremental"
+    assert place.totals(name) == [(5, 5, 0), (5, 5, 0)]
+    place.ask(
+        "INSERT INTO orders VALUES (6, 'Fay', 'open', 9.99, '2026-01-07T10:00:00Z');"
+        "UPDATE orders SET status = 'paid', updated_at = '2026-01-07T11:00:00Z' WHERE id = 2",
+        database="shop",
+    )
+    (_, (read, _, _)) = place.totals(name)
+    assert 2 <= read < 6, "only what is new, and what lies within the lag"
+    assert place.ask("SELECT id, status, amount::text FROM raw.orders WHERE id IN (2, 6) ORDER BY id") == [
+        (2, "paid", "80.00"),
+        (6, "open", "9.99"),
+    ]
+    assert place.ask("SELECT count(*) FROM raw.orders") == [(6,)]
+
+
+def test_checks_and_quarantine(place: Place) -> None:
+    name = "04-checks-and-quarantine"
+    assert place.totals(name) == [(100, 95, 5)]
+    rules = place.ask("SELECT rule, count(*) FROM _millstream.quarantine GROUP BY rule ORDER BY rule")
+    assert sum(count for _, count in rules) == 5
+    assert len(rules) == 4
+    warned = place.ask("SELECT name, failed_rows FROM _millstream.checks WHERE severity = 'warn' ORDER BY name")
+    assert [count for _, count in warned] == [1, 1]
+
+
+def test_strict_budget_fails_and_changes_nothing(place: Place) -> None:
+    name = "04-checks-and-quarantine"
+    document = place.run(name, f"{name}/strict", code=65)
+    reports = {run["pipeline"]: run["report"] for run in document["runs"]}
+    assert reports["default/checked-flights"]["exitCode"] == 0
+    assert reports["default/strict-flights"]["reason"] == "ErrorBudgetSpent"
+    assert place.ask("SELECT count(*) FROM raw.strict_flights") == [(0,)]
+
+
+def test_transforms(place: Place) -> None:
+    name = "05-transforms"
+    place.run(name)
+    assert place.ask("SELECT sum(flights) FROM marts.airline_delays") == [(400,)]
+    assert place.ask("SELECT count(*) FROM marts.worst_airline") == [(1,)]
+    before = place.ask("SELECT count(*), sum(flights) FROM marts.hourly")
+    place.run(name)
+    assert place.ask("SELECT count(*), sum(flights) FROM marts.hourly") == before
+    assert place.ask("SELECT length(tail_hash) FROM raw.t_flights WHERE tail_hash IS NOT NULL LIMIT 1") == [(64,)]
+
+
+def test_schedule(place: Place) -> None:
+    report = place.run("06-schedule")["runs"][0]["report"]
+    assert report["exitCode"] == 0
+    assert report["freshness"].startswith("2013-01-01T")
+    stale = [check for check in report["checks"] if check["outcome"] == "failed"]
+    assert [check["severity"] for check in stale] == ["warn"]
