@@ -1,0 +1,1 @@
+"""Parts of the source `rest`: configuration, credentials, requests, paging, cursor, records."""
