@@ -150,14 +150,16 @@ def _rows(expression: Expression, columns: pa.RecordBatch) -> pa.Table:
 
 
 def _parsed(text: str, owner: str) -> Any:
+    if not text.strip():  # DuckDB reads `()` as an empty row
+        raise ConfigurationError(f"{owner}: an empty text is no SQL expression")
     with _ENGINE_LOCK:
         engine = _engine()
         row = engine.execute("SELECT json_serialize_sql(?)", [f"SELECT ({text}\n) FROM {_ROWS}"]).fetchall()[0]
     answer = json.loads(row[0])
     if answer.get("error"):
-        raise ConfigurationError(
-            f"{owner}: `{text}` is no SQL expression: {answer.get('error_message', 'syntax error')}"
-        )
+        why = answer.get("error_message", "syntax error")
+        hint = "a column whose name is a reserved word needs double quotes"
+        raise ConfigurationError(f"{owner}: `{text}` is no SQL expression: {why}; {hint}")
     statements = answer["statements"]
     node = statements[0]["node"]
     alone = len(statements) == 1 and node["type"] == "SELECT_NODE" and len(node["select_list"]) == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
+import hashlib
+from collections.abc import Callable
 from typing import Literal
 
 import pyarrow as pa
@@ -23,12 +24,27 @@ def masked(values: pa.Array, mask: Mask, key: bytes) -> pa.StringArray:
     if mask == "redact":
         return pc.if_else(values.is_valid(), pa.scalar(REDACTED), pa.scalar(None, pa.string()))
     raw = values if pa.types.is_binary(values.type) else pc.cast(_text(values), pa.binary())
-    # 2.2 µs a value, paid once for each different one. DuckDB's sha256 saves a third of it, and 60 ms of import.
-    encoded = raw.dictionary_encode()
-    digests = pa.array(
-        [hmac.digest(key, value, "sha256").hex() for value in encoded.dictionary.to_pylist()], pa.string()
-    )
-    return digests.take(encoded.indices)
+    encoded = raw.dictionary_encode()  # a value that repeats is hashed once
+    digest = _keyed(key)
+    return pa.array([digest(value) for value in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+
+
+def _keyed(key: bytes) -> Callable[[bytes], str]:
+    """Return HMAC-SHA256 (RFC 2104) for one key.
+
+    The two padded keys are hashed once and copied for each value: 0.8 µs, against 2 µs of `hmac.digest` and 1.5 µs
+    of DuckDB's sha256.
+    """
+    block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+
+    def digest(value: bytes) -> str:
+        first, second = inner.copy(), outer.copy()
+        first.update(value)
+        second.update(first.digest())
+        return second.hexdigest()
+
+    return digest
 
 
 def _text(values: pa.Array) -> pa.StringArray:

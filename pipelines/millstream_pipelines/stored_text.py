@@ -110,7 +110,8 @@ def _network(text: pa.StringArray, base: str) -> pa.StringArray:
         if easy.true_count == len(text) - text.null_count:
             return text
     parse = ipaddress.ip_interface if base == "inet" else ipaddress.ip_network
-    return pa.array([value if value is not None and _parses(parse, value) else None for value in text.to_pylist()])
+    kept = [value if value is not None and _parses(parse, value) else None for value in text.to_pylist()]
+    return pa.array(kept, pa.string())
 
 
 def _parses(parse: object, value: str) -> bool:

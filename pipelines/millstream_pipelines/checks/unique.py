@@ -47,12 +47,11 @@ class Unique:
         """Count the repeated keys and all rows that have one."""
         names = [queries.identifier(name) for name in self._columns]
         present = " AND ".join(f"{name} IS NOT NULL" for name in names)
-        found = str(
-            queries.scalar(
-                "SELECT concat(count(*), ' ', coalesce(sum(n), 0)) FROM"
-                f" (SELECT count(*) AS n FROM {queries.quoted(table)} WHERE {present} GROUP BY {', '.join(names)} HAVING count(*) > 1) AS repeated"
-            )
+        repeated = (
+            f"SELECT count(*) AS n FROM {queries.quoted(table)}"
+            f" WHERE {present} GROUP BY {', '.join(names)} HAVING count(*) > 1"
         )
+        found = str(queries.scalar(f"SELECT concat(count(*), ' ', coalesce(sum(n), 0)) FROM ({repeated}) AS repeated"))
         keys, rows = (int(part) for part in found.split())
         where = f"{table} ({', '.join(self._columns)})"
         if not rows:
