@@ -7,6 +7,7 @@ each of them refuses a file that is overwritten while it is read.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,6 +27,15 @@ _RANGE_BYTES = 4 * 1024 * 1024
 
 # Begins the tag of an object whose store gives no ETag: time and size stand in, and ranges cannot be bound to it.
 _NO_ETAG = "modified:"
+
+# How servers that answer neither 401 nor 403 say it; obstore gives the answer as text.
+_LOGIN_REFUSED = re.compile(
+    r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|UserNotFound|(Expired|Invalid)Token"
+)
+# Without keys the client asks the machine's metadata service for some.
+_NO_LOGIN = re.compile(r"169\.254\.|metadata\.google\.internal")
+# Answers that a repeat does not change; 408, 416 (the object became shorter) and 429 a repeat does.
+_OUR_FAULT = re.compile(r"non-2xx status code: (?!408|416|429)4\d\d")
 
 _LOGIN = {
     "s3": "accessKeyId and secretAccessKey (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)",
@@ -47,8 +57,13 @@ class ObjectFiles:
             raise ConfigurationError(
                 f"{owner}: url '{self.shown}' names no bucket; write {self._scheme}://bucket/prefix"
             )
-        with self._explained():
+        try:
             self._store = (_s3 if self._scheme == "s3" else _gcs)(self._bucket, config)
+        except (refused.BaseError, ValueError, TypeError) as error:
+            raise ConfigurationError(
+                f"{owner}: no client can be made for url '{self.shown}'; check endpoint, region and the Secret's keys "
+                f"{_LOGIN[self._scheme]} ({type(error).__name__})"
+            ) from None  # its text may hold what it was given
 
     def entries(self) -> list[FileEntry]:
         """Return the objects below the prefix; the object itself when the url is one."""
@@ -114,11 +129,7 @@ class ObjectFiles:
         try:
             yield
         except (refused.PermissionDeniedError, refused.UnauthenticatedError) as error:
-            raise ConfigurationError(
-                f"{self._owner}: access to {what} was denied; check the Secret's keys {_LOGIN[self._scheme]} "
-                "and what that identity may read and list",
-                reason="AccessDenied",
-            ) from error
+            raise self._denied(what) from error
         except refused.PreconditionError as error:
             raise changed(self._owner, name, self.shown) from error
         except (refused.NotFoundError, FileNotFoundError) as error:
@@ -130,15 +141,30 @@ class ObjectFiles:
         except refused.BaseError as error:
             raise self._unclear(what, str(error)) from error
 
+    def _denied(self, what: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self._owner}: access to {what} was denied; check the Secret's keys {_LOGIN[self._scheme]} "
+            "and what that identity may read and list",
+            reason="AccessDenied",
+        )
+
     def _unclear(self, what: str, text: str) -> ConfigurationError | RetriableError:
         """Return the error for what obstore only gives as text, without any secret in it."""
         for secret in self._secrets:
             text = text.replace(secret, "…")
         text = " ".join(text.split("\n\nDebug source:")[0].split())[:300]
+        if _LOGIN_REFUSED.search(text):
+            return self._denied(what)
         if "NoSuchBucket" in text:
             return ConfigurationError(f"{self._owner}: the bucket of {what} does not exist; check url and endpoint")
-        if "InvalidGetRange" in text or ("range" in text.lower() and "416" in text):
-            return RetriableError(f"{self._owner}: {what} became shorter while it was read", reason="SourceChanged")
+        if _NO_LOGIN.search(text):
+            return ConfigurationError(
+                f"{self._owner}: no credentials for {what}; give the Secret's keys {_LOGIN[self._scheme]}, "
+                "a workload identity, or `anonymous: true` for a public bucket",
+                reason="AccessDenied",
+            )
+        if _OUR_FAULT.search(text):
+            return ConfigurationError(f"{self._owner}: the server refuses {what}: {text}")
         return RetriableError(f"{self._owner}: {what} cannot be read: {text}")
 
 
@@ -195,9 +221,7 @@ def _s3(bucket: str, config: FilesConfig) -> S3Store:
     if config.endpoint:
         options["endpoint"] = config.endpoint
     path_style = config.path_style if config.path_style is not None else bool(config.endpoint)
-    return S3Store(
-        bucket, skip_signature=config.anonymous or None, virtual_hosted_style_request=not path_style, **options
-    )
+    return S3Store(bucket, virtual_hosted_style_request=not path_style, **options)
 
 
 def _gcs(bucket: str, config: FilesConfig) -> GCSStore:
@@ -205,7 +229,7 @@ def _gcs(bucket: str, config: FilesConfig) -> GCSStore:
     options: dict[str, Any] = {"service_account_key": key.get_secret_value()} if key else {}
     if config.endpoint:
         options["base_url"] = config.endpoint
-    return GCSStore(bucket, skip_signature=config.anonymous or None, **options, **_client(config))
+    return GCSStore(bucket, **options, **_client(config))
 
 
 def _client(config: FilesConfig) -> dict[str, Any]:
@@ -213,6 +237,7 @@ def _client(config: FilesConfig) -> dict[str, Any]:
     http = config.allow_http if config.allow_http is not None else (config.endpoint or "").startswith("http://")
     patience = timedelta(seconds=config.timeout_seconds)
     return {
+        **({"skip_signature": True} if config.anonymous else {}),
         "client_options": {
             "allow_http": http,
             "connect_timeout": min(patience, timedelta(seconds=10)),

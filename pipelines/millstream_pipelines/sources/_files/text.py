@@ -14,7 +14,7 @@ from typing import Any
 
 from millstream_pipelines.sources._files.unpack import Part
 
-BLOCK_BYTES = 4 * 1024 * 1024
+BLOCK_BYTES = 2 * 1024 * 1024
 """Text per block: also the longest row that can be read."""
 
 MARKS = "[\ufdd0-\ufdef]"
