@@ -30,7 +30,7 @@ _NO_ETAG = "modified:"
 
 # How servers that answer neither 401 nor 403 say it; obstore gives the answer as text.
 _LOGIN_REFUSED = re.compile(
-    r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|UserNotFound|(Expired|Invalid)Token"
+    "InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|UserNotFound|ExpiredToken|InvalidToken"
 )
 # Without keys the client asks the machine's metadata service for some.
 _NO_LOGIN = re.compile(r"169\.254\.|metadata\.google\.internal")
