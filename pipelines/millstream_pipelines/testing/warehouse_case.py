@@ -15,7 +15,7 @@ from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, Warehouse
 
 OWNER = "Warehouse 'under-test'"
-PEOPLE = Schema((Column("id", "bigint"), Column("name", "text"), Column("at", "bigint")))
+PEOPLE = Schema((Column("id", "bigint"), Column("name", "text"), Column("rev", "bigint")))
 
 
 class WarehouseCase:
@@ -23,6 +23,8 @@ class WarehouseCase:
 
     warehouse: ClassVar[type[Any]]
     """The plug-in class."""
+    failed_query_ends_transaction: ClassVar[bool] = False
+    """True for a warehouse without savepoints."""
 
     @pytest.fixture
     def config(self) -> Mapping[str, Any]:

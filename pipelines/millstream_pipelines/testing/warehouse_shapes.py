@@ -64,18 +64,18 @@ class WarehouseShapes(WarehouseCase):
         assert answer.get("id") == Column("id", "integer")
 
     def test_evolving_types_widen_and_keep_what_is_there(self) -> None:
-        narrow = Schema((Column("id", "smallint"), Column("name", "real"), Column("at", "integer")))
+        narrow = Schema((Column("id", "smallint"), Column("name", "real"), Column("rev", "integer")))
         self.loaded(self.open().load(self.spec()), (1, 0.5, 2), schema=narrow)
         load = self.open().load(self.spec(contract=Contract(types="evolve")))
-        wide = Schema((Column("id", "bigint"), Column("name", "double precision"), Column("at", "smallint")))
+        wide = Schema((Column("id", "bigint"), Column("name", "double precision"), Column("rev", "smallint")))
         answer = load.shape(wide)
         assert [column.type for column in answer] == ["bigint", "double precision", "integer"]
         write(load, (2**40, 0.1, 3), schema=answer)
         load.commit(None)
-        assert self.seen("id, name, at") == [(1, 0.5, 2), (2**40, 0.1, 3)]
+        assert self.seen("id, name, rev") == [(1, 0.5, 2), (2**40, 0.1, 3)]
 
     def test_more_columns_in_mid_run_lose_no_row(self) -> None:
-        load = self.open().load(self.merging(cursor_field="at"))
+        load = self.open().load(self.merging(cursor_field="rev"))
         write(load, (1, "late", 9), (2, "b", 1), schema=load.shape(PEOPLE))
         write(load, (1, "early", 1, "x"), (3, "c", 1, "y"), schema=load.shape(MORE))
         assert totals(load.settle()) == (4, 3, 0, 1, 0), "one transaction: one row per key"
@@ -105,45 +105,45 @@ class WarehouseShapes(WarehouseCase):
 
     def test_a_table_of_the_users_with_other_order_and_defaults(self) -> None:
         self.owned(
-            "note text DEFAULT 'none', name text, at bigint, id bigint NOT NULL, "
+            "note text DEFAULT 'none', name text, rev bigint, id bigint NOT NULL, "
             "made date DEFAULT DATE '2024-01-01' NOT NULL"
         )
         for spec in (self.spec(), self.merging()):
             load = self.open().load(spec)
-            assert load.shape(PEOPLE).names == ["id", "name", "at"]
+            assert load.shape(PEOPLE).names == ["id", "name", "rev"]
             self.loaded(load, (1, "a", 1))
         self.loaded(load, (2, "b", 1))
         assert self.seen("id, name, note, CAST(made AS text)")[-1] == (2, "b", "none", "2024-01-01")
 
     def test_merge_into_a_table_of_the_users_with_a_key(self) -> None:
-        self.owned("id bigint PRIMARY KEY, name text, at bigint")
+        self.owned("id bigint PRIMARY KEY, name text, rev bigint")
         load = self.open().load(self.merging())
         self.loaded(load, (1, "a", 1), (2, "b", 1))
         assert totals(self.loaded(load, (1, "c", 1))) == (1, 1, 0, 0, 0)
         assert self.seen() == [(1, "c"), (2, "b")]
 
     def test_replace_in_a_table_of_the_users_with_a_key(self) -> None:
-        self.owned("id bigint PRIMARY KEY, name text, at bigint")
+        self.owned("id bigint PRIMARY KEY, name text, rev bigint")
         for run in ("run-1", "run-2"):
             self.loaded(self.open().load(self.spec(mode="full", disposition="replace", run=run)), (1, run, 1))
             self._opened[-1].close()
         assert self.seen() == [(1, "run-2")]
 
     def test_a_required_column_that_the_stream_lacks(self) -> None:
-        self.owned("id bigint, name text, at bigint, tenant text NOT NULL")
+        self.owned("id bigint, name text, rev bigint, tenant text NOT NULL")
         with pytest.raises(DataError, match="'tenant'"):
             self.open().load(self.spec()).shape(PEOPLE)
 
     def test_a_users_required_column_is_told_to_the_caller(self) -> None:
-        self.owned("id bigint, name text NOT NULL, at bigint")
+        self.owned("id bigint, name text NOT NULL, rev bigint")
         answer = self.open().load(self.spec()).shape(PEOPLE)
         assert answer.get("name") == Column("name", "text", nullable=False)
 
     def test_a_breach_of_the_users_constraint_is_a_data_error(self) -> None:
-        self.owned("id bigint, name text, at bigint, CONSTRAINT at_is_small CHECK (at < 10)")
+        self.owned("id bigint, name text, rev bigint, CONSTRAINT rev_is_small CHECK (rev < 10)")
         load = self.open().load(self.spec())
         load.shape(PEOPLE)
-        with pytest.raises(DataError, match=r"at_is_small|at < 10"):
+        with pytest.raises(DataError, match=r"rev_is_small|rev < 10"):
             write(load, (1, "a", 11))
         load.rollback()
         assert self.seen() == []

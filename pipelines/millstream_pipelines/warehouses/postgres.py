@@ -13,18 +13,11 @@ from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
-from millstream_pipelines.warehouses._postgres.connection import (
-    PostgresConfig,
-    connect,
-    one,
-    quote,
-    quote_table,
-    run,
-    translating,
-)
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
 from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseInfo
+from millstream_pipelines.warehouses.names import quote, quote_table
 
 
 class PostgresWarehouse:

@@ -96,8 +96,8 @@ class TestTables(PostgresCase):
     @pytest.mark.parametrize("disposition", ["append", "merge"])
     def test_identity_columns_take_the_streams_values(self, kind: str, disposition: str) -> None:
         self.owned(
-            f"id bigint GENERATED {kind} AS IDENTITY PRIMARY KEY, name text, at bigint, "
-            "no bigint GENERATED ALWAYS AS IDENTITY, twice bigint GENERATED ALWAYS AS (at * 2) STORED"
+            f"id bigint GENERATED {kind} AS IDENTITY PRIMARY KEY, name text, rev bigint, "
+            "no bigint GENERATED ALWAYS AS IDENTITY, twice bigint GENERATED ALWAYS AS (rev * 2) STORED"
         )
         key = ("id",) if disposition == "merge" else ()
         load = self.open().load(self.spec(disposition=disposition, primary_key=key))
@@ -105,17 +105,17 @@ class TestTables(PostgresCase):
         assert self.seen("id, no, twice") == [(7, 1, 4), (8, 2, 6)]
 
     def test_a_deferrable_key_is_told_as_configuration(self) -> None:
-        self.owned("id bigint UNIQUE DEFERRABLE INITIALLY DEFERRED, name text, at bigint")
+        self.owned("id bigint UNIQUE DEFERRABLE INITIALLY DEFERRED, name text, rev bigint")
         with pytest.raises(ConfigurationError, match="deferrable"):
             self.loaded(self.open().load(self.merging()), (1, "a", 1))
 
     def test_a_key_in_another_order_serves(self) -> None:
-        self.owned("id bigint, name text, at bigint, UNIQUE (name, id) INCLUDE (at)")
+        self.owned("id bigint, name text, rev bigint, UNIQUE (name, id) INCLUDE (rev)")
         self.loaded(self.open().load(self.merging(primary_key=("id", "name"))), (1, "a", 1))
         assert self.query(f"SELECT count(*) FROM pg_indexes WHERE schemaname = '{self.table.split('.')[0]}'") == [(1,)]
 
     def test_partitioned_tables(self) -> None:
-        self.owned("id bigint PRIMARY KEY, name text, at bigint) PARTITION BY RANGE (id")
+        self.owned("id bigint PRIMARY KEY, name text, rev bigint) PARTITION BY RANGE (id")
         self.execute(f"CREATE TABLE {self.table}_low PARTITION OF {self.table} FOR VALUES FROM (0) TO (10)")
         load = self.open().load(self.merging())
         self.loaded(load, (1, "a", 1))
@@ -124,7 +124,7 @@ class TestTables(PostgresCase):
             self.loaded(load, (11, "a", 1))
 
     def test_rows_that_a_trigger_drops_are_a_gap_not_a_loss(self) -> None:
-        self.owned("id bigint, name text, at bigint")
+        self.owned("id bigint, name text, rev bigint")
         self.execute(
             f"CREATE FUNCTION {self.table}_drop() RETURNS trigger LANGUAGE plpgsql AS "
             "'BEGIN IF NEW.id = 2 THEN RETURN NULL; END IF; RETURN NEW; END'"

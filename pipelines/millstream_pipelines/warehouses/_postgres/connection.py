@@ -36,17 +36,6 @@ class PostgresConfig(BaseModel):
     )
 
 
-def quote(name: str) -> str:
-    """Return one identifier quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_table(table: str, schema: str = "public") -> str:
-    """Return `schema.table` quoted; a bare name lies in `schema`."""
-    parts = table.split(".", 1)
-    return ".".join(quote(part) for part in (parts if len(parts) == 2 else [schema, *parts]))
-
-
 def connect(config: PostgresConfig, owner: str) -> Connection:
     """Open a connection, in a transaction at the first statement.
 

@@ -16,11 +16,12 @@ from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import quarantine, refusals, stage
-from millstream_pipelines.warehouses._postgres.connection import one, quote, quote_table, run, translated
+from millstream_pipelines.warehouses._postgres.connection import one, run, translated
 from millstream_pipelines.warehouses._postgres.encoding import CopyStream, is_native
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
+from millstream_pipelines.warehouses.names import quote, quote_table
 
 _DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
 

@@ -10,8 +10,9 @@ from psycopg2.extensions import connection as Connection
 from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema
-from millstream_pipelines.warehouses._postgres.connection import one, quote, quote_table, run, translating
+from millstream_pipelines.warehouses._postgres.connection import one, run, translating
 from millstream_pipelines.warehouses._postgres.tables import read_shape, schema_statements, unique_index
+from millstream_pipelines.warehouses.names import quote, quote_table
 from millstream_pipelines.warehouses.select_statement import subquery
 
 _WRONG_OBJECT = ("42809", "42P16", "42P07")

@@ -10,9 +10,10 @@ from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.schema import Column
-from millstream_pipelines.warehouses._postgres.connection import one, quote, run
+from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses._postgres.quarantine import INTO
 from millstream_pipelines.warehouses.base import LoadSpec
+from millstream_pipelines.warehouses.names import quote
 
 # `kind` comes from the catalog or from a declared type's checked spelling, never from data.
 _FUNCTION = """

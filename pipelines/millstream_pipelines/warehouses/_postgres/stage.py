@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Column, Schema
-from millstream_pipelines.warehouses._postgres.connection import quote, quote_table
 from millstream_pipelines.warehouses._postgres.encoding import is_native
+from millstream_pipelines.warehouses.names import quote, quote_table
 
 NAME = "pg_temp.millstream_stage"
 _ORDER = "_millstream_order"

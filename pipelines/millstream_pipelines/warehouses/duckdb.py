@@ -1,0 +1,111 @@
+"""DuckDB as a warehouse: one file, one process at a time, the same tables and protocol as PostgreSQL.
+
+The engine is imported when the warehouse is first used, not with this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from millstream_api import RunReport
+from millstream_api.pipeline import TransformSpec
+from millstream_pipelines.schema import Schema
+from millstream_pipelines.warehouses._duckdb.config import DuckDBConfig
+from millstream_pipelines.warehouses.base import LoadSpec, WarehouseInfo
+from millstream_pipelines.warehouses.names import quote, quote_table
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from millstream_pipelines.warehouses._duckdb.load import DuckDBLoad
+
+
+class DuckDBWarehouse:
+    """See `Warehouse`. Nothing is opened before the first use."""
+
+    Config = DuckDBConfig
+    dialect: Literal["postgres", "duckdb"] = "duckdb"
+
+    def __init__(self, config: DuckDBConfig, owner: str) -> None:
+        self._config = config
+        self._owner = owner
+        self._opened: duckdb.DuckDBPyConnection | None = None
+        self._loads: list[DuckDBLoad] = []
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The connection, opened at first use."""
+        if self._opened is None:
+            from millstream_pipelines.warehouses._duckdb.connection import open_database
+
+            self._opened = open_database(self._config, self._owner)
+        return self._opened
+
+    def probe(self) -> WarehouseInfo:
+        """See `Warehouse.probe`."""
+        import duckdb
+
+        from millstream_pipelines.warehouses._duckdb import metadata
+
+        return WarehouseInfo(duckdb.__version__, metadata.migrate(self.connection, self._owner))
+
+    def load(self, spec: LoadSpec) -> DuckDBLoad:
+        """See `Warehouse.load`."""
+        from millstream_pipelines.warehouses._duckdb.load import DuckDBLoad
+
+        made = DuckDBLoad(self.connection, self._config.path, spec, self._owner)
+        self._loads.append(made)
+        return made
+
+    def materialize(self, spec: TransformSpec, checked: Callable[[], None]) -> int:
+        """See `Warehouse.materialize`."""
+        from millstream_pipelines.warehouses._duckdb import publish
+
+        return publish.materialize(self.connection, spec, checked, self._owner)
+
+    def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
+        """See `Warehouse.explain_load`."""
+        from millstream_pipelines.warehouses._duckdb.connection import translating
+        from millstream_pipelines.warehouses._duckdb.explain import explain_load
+
+        with translating(self._owner, f"reading the shape of {spec.target}"):
+            return explain_load(self.connection, spec, schema)
+
+    def record_run(self, pipeline: str, run_name: str, report: RunReport) -> None:
+        """See `Warehouse.record_run`."""
+        from millstream_pipelines.warehouses._duckdb import runs
+        from millstream_pipelines.warehouses._duckdb.connection import translating
+
+        with translating(self._owner, "recording the run"):
+            runs.record(self.connection, pipeline, run_name, report)
+
+    # -- TableQueries -------------------------------------------------------------------------------------------
+
+    def quoted(self, table: str) -> str:
+        """See `TableQueries.quoted`."""
+        return quote_table(table, "main")
+
+    def identifier(self, name: str) -> str:
+        """See `TableQueries.identifier`."""
+        return quote(name)
+
+    def scalar(self, sql: str) -> object:
+        """See `TableQueries.scalar`.
+
+        A query that fails inside a transaction ends it: DuckDB has no savepoints. What follows in it says so.
+        """
+        from millstream_pipelines.warehouses._duckdb.connection import rows, translating
+
+        with translating(self._owner, "asking the warehouse"):
+            found = rows(self.connection, sql)
+        return found[0][0] if found else None
+
+    def close(self) -> None:
+        """See `Warehouse.close`."""
+        for load in self._loads:
+            load.release()
+        self._loads = []
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
