@@ -26,7 +26,6 @@ from millstream_pipelines.sources._files.describe import Described, describe
 from millstream_pipelines.sources._files.infer import reformatted
 from millstream_pipelines.sources._files.json import JsonReader
 from millstream_pipelines.sources._files.names import format_of, matches, stem_of
-from millstream_pipelines.sources._files.parquet import ParquetReader
 from millstream_pipelines.sources._files.piece import Piece, Skip, bounded
 from millstream_pipelines.sources._files.progress import Progress
 from millstream_pipelines.sources._files.store import FileEntry, Store, open_store
@@ -126,6 +125,8 @@ class FilesSource:
         self, part: Part, stream: FileStream, mine: list[FileEntry], columns: tuple[str, ...], skip: Skip
     ) -> Generator[Piece, None, None]:
         if part.format == "parquet":
+            from millstream_pipelines.sources._files.parquet import ParquetReader
+
             yield from ParquetReader(part, stream, self._config.batch_rows).pieces(columns, skip)
             return
         if part.format in ("csv", "tsv"):

@@ -30,6 +30,7 @@ class TestFiles(SourceSuite):
         "columns": {"streams": [{"name": "people", "columns": ["a"]}]},
         "recordPath": {"streams": [{"name": "people", "format": "csv", "recordPath": "a"}]},
         "streams": {"streams": [{"name": "a"}, {"name": "a"}]},
+        "endpoint": {"endpoint": "s3.example:9000 "},
         "scheme": {"url": "ftp://host/x"},
     }
 

@@ -165,6 +165,14 @@ def test_a_missing_bucket_is_configuration(server: Server) -> None:
             source.streams()
 
 
+def test_no_keys_at_all_says_which_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://169.254.0.0:1")
+    with opened("s3://b/p", timeoutSeconds=1) as source, pytest.raises(ConfigurationError, match="no credentials"):
+        source.streams()
+
+
 def test_an_empty_prefix_says_that_nothing_is_there(server: Server) -> None:
     config = server.config("nothing", streams=[{"name": "s", "glob": "x*"}])
     with (

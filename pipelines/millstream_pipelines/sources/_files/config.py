@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
@@ -123,6 +124,13 @@ class FilesConfig(BaseModel):
         ge=1,
         description="MiB of temporary disk for a file that needs seeking (zip, parquet) where the server cannot seek.",
     )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w./-]*)?", value, re.ASCII):
+            raise ValueError("an endpoint is an address such as https://s3.example:9000")
+        return value
 
     @model_validator(mode="after")
     def _unique_streams(self) -> Self:

@@ -16,7 +16,6 @@ from millstream_pipelines.sources._files.config import FileStream
 from millstream_pipelines.sources._files.csv import CsvReader
 from millstream_pipelines.sources._files.infer import fits_format, infer_json, infer_text
 from millstream_pipelines.sources._files.json import JsonReader
-from millstream_pipelines.sources._files.parquet import ParquetReader
 from millstream_pipelines.sources._files.store import FileEntry
 from millstream_pipelines.sources._files.unpack import Part, Unpacker
 
@@ -71,6 +70,8 @@ class _Sample:
         return pattern is not None and all(type(value) is str for value in values) and fits_format(values, pattern)
 
     def _add_parquet(self, part: Part) -> int:
+        from millstream_pipelines.sources._files.parquet import ParquetReader
+
         reader = ParquetReader(part, self._stream, 1)
         for column in reader.schema():
             self._values.setdefault(column.name, [])
