@@ -26,7 +26,7 @@ def remove(name: str) -> None:
 def _trees() -> list[Path]:
     if (_ROOT / "cgroup.controllers").exists():
         return [_ROOT]
-    found = {}
+    found: dict[Path, None] = {}
     for child in sorted(_ROOT.iterdir()):
         # `cpu` and `cpuacct` are often links to one tree, and the folder lists both.
         if child.is_dir() and (child / "cgroup.procs").exists():

@@ -51,13 +51,6 @@ class ControlPlane:
     def ca(self) -> Path:
         return self.run.folder / "pki" / "ca.crt"
 
-    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """Write a kubeconfig of an existing ServiceAccount, valid one hour: how a test acts as the operator."""
-        token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=1h").strip()
-        path = self.run.folder / f"{namespace}-{name}.kubeconfig"
-        _write_kubeconfig(path, self.run.api_port, self.ca, token, namespace=namespace)
-        return path
-
 
 def begin(run: Run) -> ControlPlane:
     """Start the four processes and return once the API server is ready; building what is missing may take minutes."""
@@ -106,12 +99,10 @@ def _write_files(run: Run) -> None:
     (run.folder / "tokens.csv").write_text("".join(lines))
 
 
-def _write_kubeconfig(
-    path: Path, port: int, ca: Path, token: str, *, host: str = "127.0.0.1", namespace: str = "default"
-) -> None:
+def _write_kubeconfig(path: Path, port: int, ca: Path, token: str, *, host: str) -> None:
     authority = base64.b64encode(ca.read_bytes()).decode()
     cluster = {"server": f"https://{host}:{port}", "certificate-authority-data": authority}
-    context = {"cluster": "millstream-test", "user": "user", "namespace": namespace}
+    context = {"cluster": "millstream-test", "user": "user", "namespace": "default"}
     config = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -82,7 +82,7 @@ def _build(image: Image) -> None:
     with _buildah() as buildah:
         _import_base(buildah, base)
         with _surroundings() as volumes:
-            options = ["--isolation=chroot", "--layers", "--pull=false", "--quiet", f"--target={image.target}"]
+            options = ["--isolation=chroot", "--layers", "--pull=false", f"--target={image.target}"]
             names = [f"--build-arg=BASE={base_image.NAME}", f"--tag={image.name}"]
             sources = str(paths.REPOSITORY)
             run([*buildah, "build", *options, *volumes, *names, sources], f"building {image.target}", timeout_s=1800)

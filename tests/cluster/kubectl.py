@@ -65,6 +65,16 @@ class Kubectl:
     def exists(self, kind: str, name: str, namespace: str | None = None) -> bool:
         return bool(self("get", kind, name, *_in(namespace), "--ignore-not-found", "--output=name").strip())
 
+    def as_service_account(self, namespace: str, name: str, path: Path) -> "Kubectl":
+        """Return a client that acts as an existing ServiceAccount for an hour; its kubeconfig is written to `path`."""
+        config = json.loads(self("config", "view", "--raw", "--minify", "--flatten", "--output=json"))
+        token = self("create", "token", name, f"--namespace={namespace}", "--duration=1h").strip()
+        config["users"][0]["user"] = {"token": token}
+        config["contexts"][0]["context"]["namespace"] = namespace
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(config))
+        return Kubectl(self.binary, path)
+
 
 def _in(namespace: str | None) -> list[str]:
     return [f"--namespace={namespace}"] if namespace else []

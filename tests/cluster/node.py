@@ -38,14 +38,6 @@ class Node:
         imported.parent.mkdir(exist_ok=True)
         imported.touch()
 
-    def publish(self, namespace: str, name: str, port: int, *, target_port: int | None = None) -> None:
-        """Make a server of this machine a Service, so that pods reach it as `name:port` or `name.namespace:port`.
-
-        The server must listen on `host_address` or on all addresses, at `target_port` (default: `port`).
-        """
-        for manifest in node_files.service_of_host(namespace, name, port, target_port or port, self.host_address):
-            self.control_plane.kubectl.apply(manifest)
-
 
 def join(plane: ControlPlane) -> Node:
     """Start a node and return once it is Ready and answers DNS."""

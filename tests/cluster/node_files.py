@@ -1,4 +1,4 @@
-"""The configuration files of a test node's programs, and the Service that stands for a server outside the cluster."""
+"""The configuration files of a test node's programs."""
 
 import json
 from typing import Any
@@ -28,13 +28,17 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 
 # Names outside the cluster do not exist here; saying so at once is kinder than a time-out.
 _COREFILE = """\
-.:53 {{
+{domain}:53 in-addr.arpa:53 {{
   bind {address}
   errors
   kubernetes {domain} in-addr.arpa {{
     kubeconfig {folder}/dns.kubeconfig
     ttl 1
   }}
+}}
+.:53 {{
+  bind {address}
+  errors
   template ANY ANY {{
     rcode NXDOMAIN
   }}
@@ -96,23 +100,3 @@ def _proxy(run: Run) -> dict[str, Any]:
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "iptables": {"minSyncPeriod": "100ms"},
     }
-
-
-def service_of_host(namespace: str, name: str, port: int, target_port: int, address: str) -> list[dict[str, Any]]:
-    """Return a Service without selector and the EndpointSlice that leads it to `address:target_port`."""
-    meta = {"name": name, "namespace": namespace}
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta,
-        "spec": {"ports": [{"name": "main", "port": port, "targetPort": target_port}]},
-    }
-    endpoints = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {**meta, "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4",
-        "ports": [{"name": "main", "port": target_port, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-    }
-    return [service, endpoints]

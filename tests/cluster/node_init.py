@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+# Images unpack into memory where there is plenty: half the time to load, none to remove. Ours take about 1.5 GiB.
+_ENOUGH_BYTES = 8 * 2**30
+
 
 def main(folder: Path) -> None:
     """Mount, raise loopback, say ready by a file, reap."""
@@ -23,9 +26,17 @@ def main(folder: Path) -> None:
         work.mkdir()
         target = f"/var/{name}"
         _mount("-t", "overlay", "-o", f"lowerdir={target},upperdir={upper},workdir={work}", "overlay", target)
+    if _memory_available_bytes() > _ENOUGH_BYTES:
+        (folder / "containerd").mkdir()
+        _mount("-t", "tmpfs", "tmpfs", str(folder / "containerd"))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     (folder / "node.ready").touch()
     _reap()
+
+
+def _memory_available_bytes() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _mount(*arguments: str) -> None:

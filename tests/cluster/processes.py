@@ -125,7 +125,7 @@ def run(command: Sequence[str | Path], what: str, *, stdin: str | None = None, t
     except subprocess.TimeoutExpired as error:
         raise ClusterError(f"{what}: {words[0]} did not end within {timeout_s:.0f} s") from error
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+        said = f"{done.stdout.strip()[-1500:]}\n{done.stderr.strip()[-1500:]}".strip()
         raise ClusterError(f"{what}: {Path(words[0]).name} ended with {done.returncode}: {said}")
     return done.stdout
 
