@@ -76,9 +76,11 @@ class RunReport(StatusModel):
     metadata_version: int | None = Field(default=None, description="Version of a probed `_millstream` schema.")
 
     def fitted(self, limit_bytes: int = MAX_REPORT_BYTES) -> bytes:
-        """Return the report as JSON of at most `limit_bytes`: details go first, the totals and the message stay."""
+        """Return the report as JSON of at most `limit_bytes`: passed checks stay in the warehouse, then details
+        go, the totals and the message stay."""
         report = self.model_copy(deep=True)
         report.message = _clipped(report.message, 1000)
+        report.checks = [check for check in report.checks if check.outcome != "passed"]
         while len(raw := report.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()) > (
             limit_bytes
         ):
