@@ -114,6 +114,11 @@ def test_a_quote_that_never_closes_is_set_aside_with_all_it_swallowed(tmp_path: 
     assert bad == [("malformed_row", {"_raw": '3,"4\n5,6\n7,8\n', "_file": "a.csv"})]
 
 
+def test_a_last_value_that_is_a_line_end_is_closed(tmp_path: Path) -> None:
+    assert read(tmp_path, b'a,b\n1,"\n"\n') == ([{"a": "1", "b": "\n"}], [])
+    assert read(tmp_path, b'a\n"x"\n"\n"') == ([{"a": "x"}, {"a": "\n"}], [])
+
+
 @pytest.mark.parametrize(
     ("tail", "final", "unclosed"),
     [

@@ -30,7 +30,7 @@ class CsvReader:
 
     def __init__(self, part: Part, stream: FileStream) -> None:
         self._part, self._stream = part, stream
-        self._text = Utf8Blocks(part, stream.encoding)
+        self._text = Utf8Blocks(part, stream.encoding, stream.quote)
         self._delimiter = stream.delimiter or ("\t" if part.format == "tsv" else ",")
         self._malformed: list[Reject] = []
         self._flooded = False
@@ -145,7 +145,7 @@ class CsvReader:
 
     def _last(self, batch: pa.RecordBatch, names: list[str]) -> Piece:
         quote = self._stream.quote
-        if quote is None or batch.num_rows == 0:
+        if quote is None or batch.num_rows == 0 or self._text.quotes % 2 == 0:
             return self._piece(batch, names)
         row = batch.slice(batch.num_rows - 1).to_pylist()[0] if batch.num_columns == len(names) else {}
         final = batch.column(batch.num_columns - 1)[-1].as_py()
@@ -181,6 +181,7 @@ def never_closed(tail: bytes, final: str, quote: str, delimiter: str) -> bool:
     """Return whether a file that ends in `tail` ends inside the quotes of its last value, `final`.
 
     Then the tail is that value, as it is written inside quotes, behind an opening quote and without a closing one.
+    To be asked of files with an odd number of quotes: a closed value that is one line end looks the same.
     """
     written = (quote + final.replace(quote, quote * 2)).encode()
     if len(written) > len(tail):

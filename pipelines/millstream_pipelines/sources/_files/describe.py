@@ -21,7 +21,6 @@ from millstream_pipelines.sources._files.unpack import Part, Unpacker
 
 _SAMPLE_CHARS = 8 * 1024 * 1024
 """Text per sampled file; `inferRows` usually ends it earlier."""
-_SAMPLE_BLOCK_BYTES = 1024 * 1024
 _EMPTY_FILES = 5
 """Files without rows that are opened in search of one with rows; a guess."""
 
@@ -82,7 +81,7 @@ class _Sample:
 
     def _add_csv(self, part: Part) -> int:
         rows = chars = 0
-        with closing(CsvReader(part, self._stream).pieces(_SAMPLE_BLOCK_BYTES)) as pieces:
+        with closing(CsvReader(part, self._stream).pieces()) as pieces:
             for piece in pieces:
                 data = piece.data.slice(0, self._stream.infer_rows - rows)
                 for name, column in zip(data.schema.names, data.columns, strict=True):

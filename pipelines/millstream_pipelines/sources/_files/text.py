@@ -39,7 +39,7 @@ def unmarked(text: str) -> str:
 class Utf8Blocks(io.RawIOBase):
     """A part as UTF-8 without byte order mark, ending in a line end. For readers that take bytes."""
 
-    def __init__(self, part: Part, encoding: str) -> None:
+    def __init__(self, part: Part, encoding: str, quote: str | None = None) -> None:
         super().__init__()
         self._part = part
         name = codecs.lookup(encoding).name
@@ -49,6 +49,9 @@ class Utf8Blocks(io.RawIOBase):
         self._begun = self._ended = False
         self.tainted = False
         """Whether any byte so far was no text."""
+        self.quotes = 0
+        """Quote characters given out."""
+        self._quote = (quote or "").encode()
         self.tail = b""
         """The last bytes given out."""
 
@@ -61,6 +64,7 @@ class Utf8Blocks(io.RawIOBase):
             self._held = self._block(wanted)
         chunk, self._held = self._held[:wanted], self._held[wanted:]
         if chunk:
+            self.quotes += chunk.count(self._quote) if self._quote else 0
             self.tail = (self.tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         return chunk
 
