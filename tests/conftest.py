@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.plugin import control_plane, namespace, node
 
 from millstream_pipelines import embedded
+
+__all__ = ["control_plane", "namespace", "node"]  # here and nowhere else: one cluster serves the whole session
 
 
 @pytest.fixture
