@@ -46,8 +46,8 @@ class RestSource:
         schema = self._schema(self._stream(stream))
         if not schema.columns:
             raise DataError(
-                f"{self._owner}: stream '{stream}' has no records now, so its columns are not known; name them under the "
-                "stream's `columns`",
+                f"{self._owner}: stream '{stream}' has no records now, so its columns are not known; name them "
+                "under the stream's `columns`",
                 reason="EmptyStream",
             )
         return StreamInfo(stream, _kept(schema, columns))

@@ -7,9 +7,11 @@ numbers with a point or exponent are Decimal here, so that 12.10 stays what it i
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+_NOTHING = object()
 _SAFE_DIGITS = 18  # any integer of that many digits fits into int64
 
 
@@ -43,16 +45,28 @@ def dumped(value: Any) -> str:
 
     try:
         return orjson.dumps(value, default=number).decode()
-    except orjson.JSONEncodeError:  # deeper than 254, or half a surrogate pair
-        return json.dumps(_plain(value))
+    except orjson.JSONEncodeError:  # deeper than 254, or half a surrogate pair: escaped, it is ASCII
+        return "".join(_pieces(value))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return float(value) if isinstance(value, Decimal) else value
+def _pieces(value: Any) -> Iterator[str]:
+    """Yield JSON text piece by piece, without recursion."""
+    left: list[tuple[str, Any]] = [("", value)]
+    while left:
+        before, item = left.pop()
+        yield before
+        if isinstance(item, dict):
+            left.append(("}", _NOTHING))
+            inner = [(f"{json.dumps(name)}:", inside) for name, inside in item.items()]
+        elif isinstance(item, list):
+            left.append(("]", _NOTHING))
+            inner = [("", inside) for inside in item]
+        else:
+            yield "" if item is _NOTHING else str(item) if isinstance(item, Decimal) else json.dumps(item)
+            continue
+        yield "{" if isinstance(item, dict) else "["
+        commas = [name if place == 0 else f",{name}" for place, (name, _) in enumerate(inner)]
+        left.extend(reversed([(name, inside) for name, (_, inside) in zip(commas, inner, strict=True)]))
 
 
 _ABSENT = object()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
 from millstream_pipelines.sources._rest.config import RestConfig
@@ -147,13 +147,10 @@ class HttpClient:
         deadline = time.monotonic() + _SLOWEST * self.config.timeout_seconds
         parts: list[bytes] = []
         size = 0
-        # None, not {}: httpx replaces a URL's own query by params that are there, even by empty ones.
-        params = dict(request.params) or None
         try:
             with self._http.stream(
                 request.method,
-                request.url,
-                params=params,
+                _addressed(request.url, request.params),
                 headers=dict(request.headers),
                 json=request.json,
                 data=dict(request.form) if request.form is not None else None,
@@ -212,6 +209,13 @@ def same_host(one: str, other: str) -> bool:
     ports = [part.port or {"http": 80, "https": 443}.get(part.scheme) for part in (here, there)]
     upgraded = here.scheme == "http" and there.scheme == "https" and ports == [80, 443]
     return here.hostname == there.hostname and (ports[0] == ports[1] or upgraded)
+
+
+def _addressed(url: str, params: Mapping[str, Any]) -> str:
+    """Return the address with parameters added; its own stay as they are (httpx would drop them all)."""
+    own = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+    added = urlencode([(name, value) for name, value in params.items() if name not in own and value is not None])
+    return f"{url}{'&' if own else '?'}{added}" if added else url
 
 
 def _place(url: str) -> str:

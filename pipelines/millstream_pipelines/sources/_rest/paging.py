@@ -20,6 +20,8 @@ from millstream_pipelines.sources._rest.config import (
     RestStream,
 )
 
+_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*!-]+\s*(?:=\s*(?:"[^"]*"|[^\s";,]+))?)*)')
+
 
 @dataclass(frozen=True)
 class Page:
@@ -116,7 +118,7 @@ class Pager:
 
 def _header_link(response: Response) -> str | None:
     """Return the target of rel=next in the header Link (RFC 8288)."""
-    for target, parameters in re.findall(r"<([^>]*)>((?:\s*;[^,<]*)*)", response.headers.get("link", "")):
+    for target, parameters in _LINK.findall(response.headers.get("link", "")):
         relation = re.search(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', parameters, re.I)
         if relation is not None and "next" in (relation[1] or relation[2] or "").lower().split():
             return str(target)

@@ -76,10 +76,8 @@ def batch_of(records: list[Record], schema: Schema) -> tuple[Any, list[Reject]]:
         if _is_unicode(record):
             good.append(record)
         else:
-            text = dumped({name: _escaped(value) for name, value in record.items()})
-            rejects.append(
-                Reject("malformed_row", "a string is no valid Unicode (half a surrogate pair)", {"_raw": text})
-            )
+            why = "a string is no valid Unicode (half a surrogate pair)"
+            rejects.append(Reject("malformed_row", why, {"_raw": dumped(record)}))
     arrays = [_array([record.get(column.name) for record in good], column.type) for column in schema]
     return pa.RecordBatch.from_arrays(arrays, names=schema.names), rejects
 
@@ -122,20 +120,18 @@ def _text(value: Any, type_name: str = "text") -> str | None:
     return dumped(value) if isinstance(value, (dict, list)) else str(value)
 
 
-def _is_unicode(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value or value.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in value)
-    if isinstance(value, dict):
-        return all(_is_unicode(key) and _is_unicode(item) for key, item in value.items())
-    return all(_is_unicode(item) for item in value) if isinstance(value, list) else True
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_escaped(key): _escaped(item) for key, item in value.items()}
-    return [_escaped(item) for item in value] if isinstance(value, list) else value
+def _is_unicode(record: Any) -> bool:
+    left = [record]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+                return False
+        elif isinstance(value, dict):
+            left += [*value, *value.values()]
+        elif isinstance(value, list):
+            left += value
+    return True
 
 
 __all__ = ["Record", "batch_of", "listed", "schema_of", "type_of"]
