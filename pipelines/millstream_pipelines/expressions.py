@@ -34,7 +34,9 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "enable_external_access": "false",
-    "memory_limit": "256MB",  # half of what a runner may use; a batch is at most 64 MiB
+    # Half of what a runner may use; a batch is at most 64 MiB. It bounds what DuckDB counts: a function that makes
+    # values of gigabytes (`repeat`) can pass it, and then the pod's own limit holds.
+    "memory_limit": "256MB",
     "temp_directory": "",
     "threads": "2",
 }

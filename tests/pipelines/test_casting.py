@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -183,3 +184,38 @@ def test_castable() -> None:
 def test_as_text_keeps_maps_as_objects() -> None:
     maps = pa.array([[("a", 1)], [("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
     assert as_text(maps).to_pylist() == ['{"a":1}', None]
+
+
+SEEDS = {
+    "integer": ["12", "-7", "+5", "007", "2147483647"],
+    "double precision": ["1.5", "1e5", "-nan", "inf", "nan(1)", "-.5e-3", "5."],
+    "numeric(6,2)": ["12.50", "1e2", "-.5", "5.", "0001.5", "1E-2", "12.500"],
+    "date": ["2013-01-31", "2012-02-29"],
+    "timestamp": ["2013-01-01", "2013-01-01T05:06:07.123", "2013-01-01 05", "2013-01-01 05:06"],
+    "timestamptz": [
+        "2013-01-01T05:06:07.1Z",
+        "2013-01-01 05:06+02:00",
+        "2013-01-01 05+02",
+        "2013-01-01",
+        "2013-01-01 05",
+    ],
+    "time": ["05:06:07.5", "05:06", "05"],
+    "boolean": ["true", "T", "0", "no"],
+}
+
+
+@pytest.mark.parametrize("target", SEEDS)
+def test_what_a_text_means_does_not_depend_on_its_neighbours(target: str) -> None:
+    chance = random.Random(7)
+    texts = {_mutated(chance.choice(SEEDS[target]), chance) for _ in range(300)} | set(SEEDS[target])
+    together = cast_column(pa.array([*texts, "poison"]), target).values
+    for text, meant in zip(texts, together, strict=False):
+        alone = cast_column(pa.array([text]), target).values[0]
+        assert str(alone) == str(meant), text
+
+
+def _mutated(text: str, chance: random.Random) -> str:
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        place = chance.randrange(len(text) + 1)
+        text = text[:place] + chance.choice(["", *"0123456789+-.eE:TZ nxXif()"]) + text[place + chance.randrange(2) :]
+    return text

@@ -100,6 +100,7 @@ def test_what_is_no_scalar_of_the_row_is_refused(text: str, words: str) -> None:
         ("a::integer", [1, None, None], [False, True, False]),
         ("a::integer + a::integer", [2, None, None], [False, True, False]),
         ("n + 1::integer", [2, 3, None], [False, False, True]),
+        ("regexp_matches('x', CASE a WHEN 'x' THEN '(' ELSE a END)", [False, None, None], [False, True, False]),
         ("[a::integer]", ["[1]", None, "[null]"], [False, True, False]),
     ],
 )
@@ -118,9 +119,10 @@ def test_order_is_kept_over_a_large_batch() -> None:
     assert evaluate(compiled("n", schema, "c"), rows).values.equals(numbers)
 
 
-def test_memory_is_bounded() -> None:
-    with pytest.raises(ConfigurationError, match="repeat"):
-        evaluate(compiled("repeat('x', 1000000000 + n)", SCHEMA, "c"), ROWS)
+def test_an_error_that_is_no_rows_fault_is_the_manifests() -> None:
+    rows = ROWS.slice(0, 1).set_column(3, "b", pa.array(["("]))
+    with pytest.raises(ConfigurationError, match="regexp_matches"):
+        evaluate(compiled("regexp_matches(a, b, 'no such option')", SCHEMA, "c"), rows)
 
 
 def test_a_condition_is_boolean() -> None:
