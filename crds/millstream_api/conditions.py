@@ -43,6 +43,7 @@ CHECKS_PASSED = "ChecksPassed"
 WITHIN_LIMIT = "WithinLimit"
 STALE = "Stale"
 ENGINE_ABSENT = "EngineAbsent"
+FORBIDDEN = "Forbidden"
 
 Status = Literal["True", "False", "Unknown"]
 

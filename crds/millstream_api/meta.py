@@ -33,6 +33,11 @@ ResourceName = Annotated[
 ]
 
 
+Quantity = Annotated[
+    str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
+]
+
+
 class ApiModel(BaseModel):
     """A part of the API: camelCase outside, snake_case inside, unknown fields refused."""
 
@@ -79,10 +84,10 @@ class PodOverrides(ApiModel):
     """The few fields of a run's pod that users set. The whole PodTemplate stays out: it would bloat every CRD."""
 
     image: str | None = Field(default=None, description="Runner image; empty means the operator's default.")
-    cpu: str | None = Field(default=None, description="CPU request, for example `500m`.", max_length=32)
-    cpu_limit: str | None = Field(default=None, description="CPU limit; empty means none.", max_length=32)
-    memory: str | None = Field(
-        default=None, description="Memory request and limit, for example `512Mi` (the default).", max_length=32
+    cpu: Quantity | None = Field(default=None, description="CPU request, for example `500m`.")
+    cpu_limit: Quantity | None = Field(default=None, description="CPU limit; empty means none.")
+    memory: Quantity | None = Field(
+        default=None, description="Memory request and limit, for example `512Mi` (the default)."
     )
     service_account_name: ResourceName | None = Field(
         default=None, description="Service account of the pod, for workload identity. No token is ever mounted."

@@ -9,7 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millstream_operator.cluster.client import Client
-from millstream_operator.cluster.errors import LeaseLostError, NotFoundError, PermanentApiError, TemporaryApiError
+from millstream_operator.cluster.errors import (
+    ApiError,
+    ForbiddenError,
+    LeaseLostError,
+    NotFoundError,
+    PermanentApiError,
+    TemporaryApiError,
+)
 from millstream_operator.cluster.lease import Lease
 from millstream_operator.cluster.recorder import Recorder
 from millstream_operator.cluster.resources import BY_KIND, cached
@@ -104,7 +111,7 @@ class Controller:
             await self._carry_out(key, body, outcome)
         except NotFoundError:
             return "success"  # deleted under our hands; the event is on its way
-        except PermanentApiError as error:
+        except (PermanentApiError, ForbiddenError) as error:
             return await self._refused(key, body, error)
         if outcome.requeue_s is None:
             return "success"
@@ -141,12 +148,14 @@ class Controller:
             self._fence()
             self._keep(await self._client.apply_status(body, status))
 
-    async def _refused(self, key: Key, body: Body, error: PermanentApiError) -> str:
-        """Say what the API server did not accept; trying the same again would not help."""
+    async def _refused(self, key: Key, body: Body, error: ApiError) -> str:
+        """Say what the API server did not accept. Only a missing right or quota is worth trying again."""
         _log.error("reconcile.refused", extra={**_fields(key), "reason": str(error)})
-        outcome = refusal.reconcile(body, str(error), self._context())
-        await self._carry_out(key, body, outcome)
-        return "terminal"
+        for_good = isinstance(error, PermanentApiError)
+        await self._carry_out(key, body, refusal.reconcile(body, str(error), for_good, self._context()))
+        if for_good:
+            return "terminal"
+        raise error
 
     def _keep(self, answer: Body) -> None:
         """Put what we wrote into the cache at once: the next look must not decide on what was before."""

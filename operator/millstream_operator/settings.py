@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 def _names(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _unique_name() -> str:
+    return f"{os.uname().nodename}-{secrets.token_hex(4)}"  # two processes on one host must not share a Lease
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
@@ -36,7 +41,7 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO")
     port: int = Field(default=8080, ge=0, le=65535, description="/healthz and /readyz. 0: any free port.")
     metrics_port: int = Field(default=8081, ge=0, le=65535, description="/metrics. 0: any free port.")
-    pod_name: str = Field(default_factory=lambda: os.uname().nodename, description="POD_NAME: identity in the Lease.")
+    pod_name: str = Field(default_factory=_unique_name, description="POD_NAME: identity in the Lease.")
     pod_namespace: str = Field(default="default", description="POD_NAMESPACE: where the Lease is.")
 
     @property

@@ -73,6 +73,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Pipeline", pipeline_spec(schedule={"cron": "hourly"}), "spec.schedule.cron"),
     ("Pipeline", pipeline_spec(schedule={"cron": "0 * * * *", "timeZone": "../etc"}), "spec.schedule.timeZone"),
     ("Pipeline", pipeline_spec(retries={"limit": 99}), "spec.retries.limit"),
+    ("Pipeline", pipeline_spec(pod={"memory": "lots"}), "spec.pod.memory"),
     ("RetentionPolicy", retention_spec(keep={}), "give at least one of age, size, rows"),
     (
         "RetentionPolicy",

@@ -1,11 +1,12 @@
 """Errors of the API server, grouped by what the caller should do.
 
 ApiError
-├── TemporaryApiError   try again later (network, 429, 5xx, conflicts, and 403: rights and quotas are given later)
-│   ├── ConflictError        409: look again first
-│   └── GoneError            410: list again
+├── TemporaryApiError   try again later (network, 429, 5xx)
+│   ├── ConflictError   409: look again first
+│   ├── ForbiddenError  403: a right or quota is missing; someone may grant it
+│   └── GoneError       410: list again
 └── PermanentApiError   the same request can never succeed (400, 422): the object is wrong
-    └── NotFoundError        404: what was meant is not there (any more)
+    └── NotFoundError   404: what was meant is not there (any more)
 LeaseLostError               we are no longer the leader: end the process
 """
 
@@ -29,6 +30,10 @@ class ConflictError(TemporaryApiError):
     """Someone else was first."""
 
 
+class ForbiddenError(TemporaryApiError):
+    """We may not do this, or a quota is used up."""
+
+
 class GoneError(TemporaryApiError):
     """The resource version is too old to watch from."""
 
@@ -47,6 +52,7 @@ class LeaseLostError(Exception):
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: PermanentApiError,
+    403: ForbiddenError,
     404: NotFoundError,
     405: PermanentApiError,
     409: ConflictError,
@@ -57,6 +63,13 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 
 
+# What a server-side apply is told when a value has the wrong form, say a quantity of "lots": a 500, though repeating it
+# never helps.
+_UNCONVERTIBLE = "unable to convert unstructured object"
+
+
 def from_status(status: int, message: str, retry_after_s: float = 0.0) -> ApiError:
     """Return the error for an HTTP status."""
+    if status == 500 and _UNCONVERTIBLE in message:
+        return PermanentApiError(message, status)
     return _BY_STATUS.get(status, TemporaryApiError)(message, status, retry_after_s)

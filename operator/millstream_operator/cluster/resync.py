@@ -21,6 +21,7 @@ from millstream_operator.queue import Key
 Body = dict[str, Any]
 
 _GRACE_S = 15.0  # a watch event arrives within a second on a healthy server; the rest is for bad weather
+_SPREAD_S = 30.0  # at most; 20 objects a second
 _STRIKES = 2  # resyncs in a row that must find something missing
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ class Resync:
     async def first(self) -> None:
         """Fill the cache and want every object, spread over a moment."""
         for resource, scope in self._all():
-            self._take(resource, scope, *await self._list(resource, scope))
+            bodies, version = await self._list(resource, scope)
+            self._store.replace(resource.kind, scope, bodies, version)
+            self._want_all(resource, scope)
 
     async def run(self) -> None:
         """Repeat until cancelled."""
@@ -61,30 +64,39 @@ class Resync:
 
     async def _again(self) -> None:
         lists = [(resource, scope, *await self._list(resource, scope)) for resource, scope in self._all()]
+        behind = [found for item in lists for found in self._behind(*item)]
+        for resource, scope, _, _ in lists:
+            self._want_all(resource, scope)
         await asyncio.sleep(_GRACE_S)
-        missed = [
-            key for resource, scope, bodies, version in lists for key in self._missed(resource, scope, bodies, version)
-        ]
+        missed = [key for key, version in behind if (known := self._store.get(*key)) and version_of(known) <= version]
         self._strikes = self._strikes + 1 if missed else 0
         if missed:
             _log.warning("resync.missed", extra={"objects": len(missed), "first": "/".join(missed[0])})
-        for resource, scope, bodies, version in lists:
-            self._take(resource, scope, bodies, version)
+        for item in lists:
+            self._take(*item)
 
-    def _missed(self, resource: Resource, scope: str | None, bodies: list[Body], version: int) -> list[Key]:
-        listed = {key_of(body): body for body in bodies}
-        known = {
-            key: self._store.get(*key) for key in self._store.keys(resource.kind) if scope in (None, key.namespace)
-        }
-        late = [key for key, body in listed.items() if (have := known.get(key)) and version_of(have) < version_of(body)]
-        ghosts = [key for key, have in known.items() if have and key not in listed and version_of(have) <= version]
-        return late + ghosts
+    def _behind(self, resource: Resource, scope: str | None, bodies: list[Body], version: int) -> list[tuple[Key, int]]:
+        """Return what the cache has in an older version than the list, or has although the list does not."""
+        listed = {key_of(body): version_of(body) for body in bodies}
+        behind = []
+        for key in self._keys(resource, scope):
+            known = self._store.get(*key)
+            newest = listed.get(key, version + 1)
+            if known is not None and version_of(known) < newest:
+                behind.append((key, newest - 1))
+        return behind
 
     def _take(self, resource: Resource, scope: str | None, bodies: list[Body], version: int) -> None:
-        changed = self._store.replace(resource.kind, scope, bodies, version)
-        keys = {key for key in self._store.keys(resource.kind) if scope in (None, key.namespace)}
-        for key in keys | changed:
-            self._want(key, random.uniform(0, min(30.0, len(keys) / 20)))  # noqa: S311 - spreads load
+        for key in self._store.replace(resource.kind, scope, bodies, version):
+            self._want(key, 0.0)
+
+    def _want_all(self, resource: Resource, scope: str | None) -> None:
+        keys = self._keys(resource, scope)
+        for key in keys:
+            self._want(key, random.uniform(0, min(_SPREAD_S, len(keys) / 20)))  # noqa: S311 - spreads load
+
+    def _keys(self, resource: Resource, scope: str | None) -> list[Key]:
+        return [key for key in self._store.keys(resource.kind) if scope in (None, key.namespace)]
 
     async def _list(self, resource: Resource, scope: str | None) -> tuple[list[Body], int]:
         items, version = await self._client.list_all(resource, scope)

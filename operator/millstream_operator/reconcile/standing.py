@@ -20,6 +20,7 @@ _ALARMING = frozenset(
         conditions.SECRET_NOT_FOUND,
         conditions.RUN_FAILED,
         conditions.DEADLINE_EXCEEDED,
+        conditions.FORBIDDEN,
     }
 )
 _MESSAGE_LIMIT = 1000  # characters of a condition's message; etcd is not a log
