@@ -13,11 +13,17 @@ from millstream_pipelines.batch import Batch, Position
 from millstream_pipelines.registry import configured
 from millstream_pipelines.sources.base import ReadRequest
 from millstream_pipelines.sources.postgres import PostgresSource
+from servers.postgres import Postgres
 
 OWNER = "source 'shop'"
 _NAMES = {"host": "host", "port": "port", "user": "user", "password": "password", "database": "dbname"}
 Connect = Callable[[], Any]
 Sql = Callable[..., list[tuple[Any, ...]]]
+
+
+def config_of(database: Postgres) -> dict[str, Any]:
+    """Return the fields of a configuration that reach a database."""
+    return {name: getattr(database, name) for name in _NAMES}
 
 
 def connected(config: Mapping[str, Any]) -> Any:

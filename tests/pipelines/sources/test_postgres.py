@@ -6,19 +6,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
-from servers.postgres import PostgresServer
 
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.sources.postgres import PostgresSource
 from millstream_pipelines.testing.source import SourceSuite
-from postgres_reading import Sql, read, running_sql, source
+from postgres_reading import Sql, config_of, read, running_sql, source
+from servers.postgres import Postgres
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Iterator[dict[str, Any]]:
+def database(postgres_database: Postgres) -> dict[str, Any]:
     """Return the configuration that reaches an empty database."""
-    with postgres_server.database() as config:
-        yield config
+    return config_of(postgres_database)
 
 
 @pytest.fixture
@@ -29,9 +28,10 @@ def sql(database: dict[str, Any]) -> Iterator[Sql]:
 
 
 @pytest.fixture(scope="module")
-def people(postgres_server: PostgresServer) -> Iterator[dict[str, Any]]:
+def people(postgres_server: Postgres) -> Iterator[dict[str, Any]]:
     """Return a database with 250 000 rows: three batches at least."""
-    with postgres_server.database() as config:
+    with postgres_server.fresh_database() as database:
+        config = config_of(database)
         with running_sql(config) as run:
             run("CREATE TABLE people AS SELECT g / 7 AS grp, g AS id FROM generate_series(1, 250000) g")
             run("CREATE INDEX ON people (grp)")

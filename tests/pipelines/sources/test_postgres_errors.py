@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from servers.postgres import PostgresServer
 
 from millstream_pipelines.errors import ConfigurationError, DataError, RetriableError
 from millstream_pipelines.sources.base import ReadRequest
-from postgres_reading import OWNER, Sql, read, running_sql, source
+from postgres_reading import OWNER, Sql, config_of, read, running_sql, source
+from servers.postgres import Postgres
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Iterator[dict[str, Any]]:
+def database(postgres_database: Postgres) -> dict[str, Any]:
     """Return the configuration that reaches an empty database."""
-    with postgres_server.database() as config:
-        yield config
+    return config_of(postgres_database)
 
 
 @pytest.fixture

@@ -11,17 +11,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from servers.postgres import PostgresServer
 
 from millstream_pipelines.errors import ConfigurationError, RetriableError
-from postgres_reading import Connect, Sql, connected, execute, read_new, running_sql, values
+from postgres_reading import Connect, Sql, config_of, connected, execute, read_new, running_sql, values
+from servers.postgres import Postgres
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Iterator[dict[str, Any]]:
+def database(postgres_database: Postgres) -> dict[str, Any]:
     """Return the configuration that reaches an empty database; reads wait a second for writers."""
-    with postgres_server.database() as config:
-        yield {**config, "waitForWritersSeconds": 1}
+    return {**config_of(postgres_database), "waitForWritersSeconds": 1}
 
 
 @pytest.fixture

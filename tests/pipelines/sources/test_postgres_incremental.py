@@ -7,19 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from servers.postgres import PostgresServer
 
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.sources._postgres.config import PostgresStream
 from millstream_pipelines.sources.base import ReadRequest
-from postgres_reading import Sql, read_new, running_sql, source, values
+from postgres_reading import Sql, config_of, read_new, running_sql, source, values
+from servers.postgres import Postgres
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Iterator[dict[str, Any]]:
+def database(postgres_database: Postgres) -> dict[str, Any]:
     """Return the configuration that reaches an empty database."""
-    with postgres_server.database() as config:
-        yield config
+    return config_of(postgres_database)
 
 
 @pytest.fixture

@@ -8,17 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from servers.postgres import PostgresServer
 
 from millstream_pipelines.schema import arrow_type
-from postgres_reading import Sql, read, running_sql, source
+from postgres_reading import Sql, config_of, read, running_sql, source
+from servers.postgres import Postgres
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Iterator[dict[str, Any]]:
+def database(postgres_database: Postgres) -> dict[str, Any]:
     """Return the configuration that reaches an empty database."""
-    with postgres_server.database() as config:
-        yield config
+    return config_of(postgres_database)
 
 
 @pytest.fixture
