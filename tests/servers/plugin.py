@@ -1,0 +1,52 @@
+"""Fixtures: real servers that start when a test first asks for them and end with the session.
+
+A conftest takes them by `from servers.plugin import postgres_database, postgres_server, s3_bucket, s3_server`.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from servers import postgres, s3
+from servers.postgres import Postgres
+from servers.s3 import S3
+
+# Kept on the session, not in a fixture: several conftest files may import the fixtures and still share one server.
+_POSTGRES = pytest.StashKey[Postgres]()
+_S3 = pytest.StashKey[S3]()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> Postgres:
+    """A PostgreSQL server that pods reach too; tests share it, so each takes a database of its own."""
+    stash = request.config.stash
+    if _POSTGRES not in stash:
+        stack = ExitStack()
+        request.config.add_cleanup(stack.close)
+        stash[_POSTGRES] = stack.enter_context(postgres.serving())
+    return stash[_POSTGRES]
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Postgres) -> Iterator[Postgres]:
+    """An empty database, dropped after the test."""
+    with postgres_server.fresh_database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> S3:
+    """An S3 server that pods reach too; tests share it, so each takes a bucket of its own."""
+    stash = request.config.stash
+    if _S3 not in stash:
+        stack = ExitStack()
+        request.config.add_cleanup(stack.close)
+        stash[_S3] = stack.enter_context(s3.serving())
+    return stash[_S3]
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3) -> str:
+    """The name of an empty bucket."""
+    return s3_server.create_bucket()
