@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -116,3 +122,50 @@ def test_status_and_quarantine_see_the_run(millstream: Callable, manifest: Calla
     shown = millstream("quarantine", "show", "-f", path).out
     assert '"name": "x"' in shown
     assert counted[0]["rule"] in shown
+
+
+def test_a_suspended_pipeline_does_not_run(millstream: Callable, manifest: Callable) -> None:
+    result = millstream("run", "-f", manifest(ROWS, suspend=True), "--json")
+    assert result.code == 0
+    assert result.json()["runs"] == []
+    assert "spec.suspend is true" in result.err
+
+
+def test_a_terminated_run_takes_its_server_with_it(manifest: Callable, tmp_path: Path) -> None:
+    path = manifest(ROWS, {"name": "slow"}, retries={"limit": 1, "backoffSeconds": 600})
+    path.write_text(path.read_text(encoding="utf-8").replace('"memory"', '"rest"').replace(
+        '{"streams": {"rows": {"rows": ' + json.dumps(ROWS) + "}}}",
+        '{"baseUrl": "http://127.0.0.1:1", "retry": {"limit": 0}, "streams": [{"name": "slow", "path": "/"}]}',
+    ), encoding="utf-8")  # fmt: skip
+    environment = {**os.environ, "MILLSTREAM_HOME": str(tmp_path / "home")}
+    line = [sys.executable, "-m", "millstream_pipelines.cli", "run", "-f", str(path)]
+    with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("trying again" in text for text in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert not (tmp_path / "home/postgres/data/postmaster.pid").exists()
+
+
+def test_a_terminal_sees_bars(manifest: Callable, home: Path, tmp_path: Path) -> None:
+    path = manifest(ROWS)
+    environment = {**os.environ, "MILLSTREAM_HOME": str(home), "TERM": "xterm-256color", "COLUMNS": "120"}
+    environment.pop("CI", None)
+    ours, theirs = pty.openpty()
+    line = [sys.executable, "-m", "millstream_pipelines.cli", "run", "-f", str(path)]
+    with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=theirs, stdout=subprocess.PIPE) as process:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            seen += part
+        assert process.wait(60) == 0
+    os.close(ours)
+    text = seen.decode(errors="replace")
+    assert "rows/s" in text
+    assert "10 rows" in text

@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from millstream_pipelines.cli.arguments import build_parser
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_INTERRUPTED = 128 + signal.SIGINT  # as shells report it
+_TERMINATED = 128 + signal.SIGTERM
 
 __all__ = ["main"]
 
@@ -22,6 +25,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 64 (usage), 65, 75 or 78."""
     arguments = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         module = importlib.import_module(f"millstream_pipelines.cli.{arguments.module}")
         code = int(module.command(arguments))
@@ -35,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _failed(error, as_json=bool(getattr(arguments, "json", False)))
     return code
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """End in order: connections close and the embedded server stops with its last user."""
+    sys.exit(_TERMINATED)
 
 
 def _failed(error: Exception, as_json: bool) -> int:

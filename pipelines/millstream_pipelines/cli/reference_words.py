@@ -27,6 +27,7 @@ REASONS = {
     "WarehouseNotReady": "the Warehouse is not Ready; the Pipeline waits",
     "PipelineNotFound": "there is no Pipeline of that name in the namespace",
     "PipelineNotReady": "the Pipeline is not Ready; the run waits",
+    "Forbidden": "the operator lacks a right, or a quota is used up; tried again, since someone may grant it",
     "Suspended": "`spec.suspend` is true; no new run starts",
     "Scheduled": "the CronJob is in place",
     "OnDemand": "there is no schedule; runs start by hand",

@@ -7,16 +7,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from millstream_api import ExitCode, RunReport
+from millstream_api.pipeline import PipelineSpec
 from millstream_pipelines.cli.output import log, number, print_json, size, table
 from millstream_pipelines.cli.places import reachable
 from millstream_pipelines.cli.progress import progress
-from millstream_pipelines.manifests import Planned, plan_pipeline, read_catalog
+from millstream_pipelines.manifests import Manifest, Planned, plan_pipeline, read_catalog
 
 _WORST_FIRST = (ExitCode.CONFIGURATION, ExitCode.CHECKS_FAILED, ExitCode.RETRIABLE)
 _BACKOFF_MAX_S = 3600.0
@@ -40,7 +41,7 @@ class Ended:
 def command(arguments: argparse.Namespace) -> int:
     """Run the Pipelines one after the other; the exit code is that of the worst."""
     catalog = read_catalog(arguments.filename)
-    planned = [plan_pipeline(catalog, item) for item in catalog.chosen("Pipeline", arguments.pipeline)]
+    planned = [plan_pipeline(catalog, item) for item in _active(catalog.chosen("Pipeline", arguments.pipeline))]
     for note in catalog.ignored:
         log(f"not ours, ignored: {note}")
     with reachable(planned) as ready:
@@ -57,6 +58,15 @@ def command(arguments: argparse.Namespace) -> int:
             print(f"\nreport: {arguments.report}")
     codes = {item.report.exit_code for item in ended}
     return next((int(code) for code in _WORST_FIRST if code in codes), max(codes, default=0))
+
+
+def _active(pipelines: list[Manifest]) -> Iterator[Manifest]:
+    """Yield those that may run, as on a cluster."""
+    for item in pipelines:
+        if cast(PipelineSpec, item.spec).suspend:
+            log(f"{item.name}: spec.suspend is true; not run")
+        else:
+            yield item
 
 
 def run_pipeline(planned: Planned, full_refresh: bool, sleep: Callable[[float], None] = time.sleep) -> Ended:
