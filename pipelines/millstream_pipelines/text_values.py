@@ -1,7 +1,7 @@
 """Text to typed columns: the fast kernel first, then repair (surrounding blanks, spellings), guard, and bisection.
 
 Every function returns an array of the same length, NULL where the text is no value of the type. What a text means
-never depends on the rows beside it: the repair accepts all that the fast kernel does (a test tries it with random texts).
+never depends on the rows beside it: the repair accepts all that the fast kernel does. A test tries random texts.
 """
 
 from __future__ import annotations
