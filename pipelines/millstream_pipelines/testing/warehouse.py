@@ -196,18 +196,32 @@ class WarehouseLoads(WarehouseCase):
 
     # -- the rest of the protocol -------------------------------------------------------------------------------
 
-    def test_scalar_sees_the_open_transaction_and_survives_an_error(self) -> None:
+    def test_scalar_sees_the_open_transaction_and_survives_a_name_that_is_not_there(self) -> None:
         warehouse = self.open()
         load = warehouse.load(self.spec())
         load.shape(PEOPLE)
         write(load, (1, "a", 1))
-        if not self.failed_query_ends_transaction:
-            with pytest.raises(ConfigurationError):
-                warehouse.scalar("SELECT no_such_column FROM nowhere")
+        with pytest.raises(ConfigurationError):
+            warehouse.scalar("SELECT no_such_column FROM nowhere")
         assert warehouse.scalar(f"SELECT count(*) FROM {warehouse.quoted(self.table)}") == 1
         assert warehouse.scalar("SELECT NULL") is None
         load.commit(None)
         assert warehouse.scalar(f"SELECT max({warehouse.identifier('id')}) FROM {warehouse.quoted(self.table)}") == 1
+
+    def test_a_query_that_fails_while_it_runs_loses_no_row_in_silence(self) -> None:
+        warehouse = self.open()
+        load = warehouse.load(self.spec())
+        load.shape(PEOPLE)
+        write(load, (1, "a", 1))
+        with pytest.raises(DataError):
+            warehouse.scalar(f"SELECT max(CAST(name AS integer)) FROM {warehouse.quoted(self.table)}")
+        if self.failed_query_ends_transaction:
+            with pytest.raises(ConfigurationError):
+                load.commit(None)
+            load.rollback()
+            write(load, (1, "a", 1))
+        load.commit(None)
+        assert self.seen() == [(1, "a")]
 
     def test_record_run_numbers_the_attempts(self) -> None:
         warehouse, run = self.open(), f"run-{self.suffix}"

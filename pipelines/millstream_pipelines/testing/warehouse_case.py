@@ -24,7 +24,7 @@ class WarehouseCase:
     warehouse: ClassVar[type[Any]]
     """The plug-in class."""
     failed_query_ends_transaction: ClassVar[bool] = False
-    """True for a warehouse without savepoints."""
+    """True for a warehouse without savepoints: after a query that fails while it runs, the commit is refused."""
 
     @pytest.fixture
     def config(self) -> Mapping[str, Any]:

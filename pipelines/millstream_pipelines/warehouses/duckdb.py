@@ -93,7 +93,7 @@ class DuckDBWarehouse:
     def scalar(self, sql: str) -> object:
         """See `TableQueries.scalar`.
 
-        A query that fails inside a transaction ends it: DuckDB has no savepoints. What follows in it says so.
+        A query that fails while it runs ends the transaction it is in: DuckDB has no savepoints. The commit then fails.
         """
         from millstream_pipelines.warehouses._duckdb.connection import rows, translating
 

@@ -64,6 +64,8 @@ def translated(error: duckdb.Error, owner: str, doing: str) -> MillstreamError:
     text = f"{owner}: {doing}: {_one_line(error)}"
     if isinstance(error, duckdb.OutOfMemoryException):
         return ConfigurationError(f"{text}; raise `memoryLimit`", reason="OutOfMemory")
+    if isinstance(error, duckdb.TransactionException) and "is aborted" in text:
+        return ConfigurationError(f"{text}; a query before it failed (see the checks), and DuckDB has no savepoints")
     if isinstance(error, _DATA):
         return DataError(text, reason="RefusedByWarehouse")
     if isinstance(error, _MANIFEST):

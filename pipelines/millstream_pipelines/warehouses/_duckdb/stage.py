@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.json_rows import json_rows
-from millstream_pipelines.schema import Schema
+from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._duckdb.connection import rows as asked
 from millstream_pipelines.warehouses._duckdb.tables import SCHEMA
 from millstream_pipelines.warehouses._duckdb.types import is_cast
@@ -41,7 +41,14 @@ class StagePlan:
     @property
     def values(self) -> str:
         """The columns sent, cast to the types the target stores."""
-        return ", ".join(f"CAST({quote(item.name)} AS {self.stored[item.name.lower()]})" for item in self.sent)
+        return ", ".join(f"CAST({self.cast(item)})" for item in self.sent)
+
+    def cast(self, column: Column) -> str:
+        """Return `value AS type` for one column. DuckDB knows no plus sign in an interval, PostgreSQL writes one."""
+        stored, name = self.stored[column.name.lower()], quote(column.name)
+        if stored == "INTERVAL" and column.arrow().type == pa.string():
+            name = f"replace({name}, '+', '')"
+        return f"{name} AS {stored}"
 
     @property
     def others(self) -> bool:
@@ -116,8 +123,7 @@ def refused(
     if not columns or not batch.num_rows:
         return batch, []
     tests = ", ".join(
-        f"coalesce(min({quote(item.name)} IS NULL OR "
-        f"TRY_CAST({quote(item.name)} AS {plan.stored[item.name.lower()]}) IS NOT NULL), true)"
+        f"coalesce(min({quote(item.name)} IS NULL OR TRY_CAST({plan.cast(item)}) IS NOT NULL), true)"
         for item in columns
     )
     fine = asked(connection, f"SELECT {tests} FROM {ARRIVING}")[0]
@@ -125,8 +131,7 @@ def refused(
     if not suspects:
         return batch, []
     flags = ", ".join(
-        f"{quote(item.name)} IS NOT NULL AND "
-        f"TRY_CAST({quote(item.name)} AS {plan.stored[item.name.lower()]}) IS NULL AS c{place}"
+        f"{quote(item.name)} IS NOT NULL AND TRY_CAST({plan.cast(item)}) IS NULL AS c{place}"
         for place, item in enumerate(suspects)
     )
     bad = connection.sql(f"SELECT {flags} FROM {ARRIVING}").to_arrow_table().combine_chunks()
