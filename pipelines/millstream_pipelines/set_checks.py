@@ -8,7 +8,7 @@ from millstream_api import CheckResult
 from millstream_api.pipeline import CheckSpec
 from millstream_pipelines import registry
 from millstream_pipelines.checks.base import SetCheck
-from millstream_pipelines.errors import ConfigurationError, DataError
+from millstream_pipelines.errors import ConfigurationError, DataError, RetriableError
 from millstream_pipelines.queries import TableQueries
 
 
@@ -45,6 +45,8 @@ def evaluated(spec: CheckSpec, check: SetCheck, table: str, queries: TableQuerie
     result = CheckResult(name=spec.name or check.label, target=table, severity=spec.severity, outcome="errored")
     try:
         finding = check.evaluate(queries, table)
+    except RetriableError:
+        raise  # the warehouse is away: no verdict on the data
     except Exception as error:  # any plug-in's error: the check could not be evaluated, and says why
         result.message = f"could not be evaluated: {error}"
         return result

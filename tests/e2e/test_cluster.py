@@ -1,0 +1,196 @@
+"""From `kubectl apply` to checked rows, on a real node with real pods."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.plugin import TestNode
+from e2e.conftest import NAMESPACE, ROOT, TAKES_S, Place
+from servers import postgres
+
+pytestmark = pytest.mark.node
+
+FLIGHTS = ROOT / "examples" / "01-files-to-postgres" / "data"
+API = {"apiVersion": "millstream.dev/v1alpha1"}
+
+
+def pipeline(name: str, source: str, **spec: Any) -> dict[str, Any]:
+    """A Pipeline into the warehouse `dw`."""
+    base = {"sourceRef": {"name": source}, "warehouseRef": {"name": "dw"}, "retries": {"limit": 0}}
+    return {**API, "kind": "Pipeline", "metadata": {"name": name}, "spec": base | spec}
+
+
+def source(name: str, kind: str, config: dict[str, Any], secret: str = "") -> dict[str, Any]:
+    """A DataSource."""
+    reference = {"secretRef": {"name": secret}} if secret else {}
+    return {
+        **API,
+        "kind": "DataSource",
+        "metadata": {"name": name},
+        "spec": {"type": kind, "config": config} | reference,
+    }
+
+
+def memory(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A DataSource that holds its rows."""
+    return source(name, "memory", {"streams": {"rows": {"rows": rows}}})
+
+
+@pytest.fixture(scope="session")
+def warehouse(place: Place) -> Place:
+    place.apply((ROOT / "examples/07-on-a-cluster/warehouse.yaml").read_text())
+    place.wait("warehouse", "dw")
+    return place
+
+
+def test_scheduled_run_fires_and_is_adopted(warehouse: Place) -> None:
+    place, folder = warehouse, ROOT / "examples" / "07-on-a-cluster"
+    for path in FLIGHTS.glob("*.csv"):
+        place.upload(f"flights/{path.name}", path.read_bytes())
+    place.apply((folder / "source.yaml").read_text(), (folder / "pipeline.yaml").read_text())
+    place.wait("datasource", "flight-files")
+    place.wait("pipeline", "flights")
+    until = time.monotonic() + 2 * TAKES_S
+    while not (runs := _runs_of(place, "flights")) and time.monotonic() < until:
+        time.sleep(1)
+    run = runs[0]
+    assert run["spec"]["trigger"] == "schedule"
+    place.wait("pipelinerun", run["metadata"]["name"])
+    status = place.get("pipelinerun", run["metadata"]["name"])["status"]
+    assert (status["phase"], status["rowsRead"], status["rowsLoaded"], status["exitCode"]) == ("Succeeded", 300, 300, 0)
+    assert place.rows("SELECT count(*), count(tail_hash), count(DISTINCT origin) FROM raw.flights")[0][0] == 300
+    assert place.rows("SELECT sum(flights) FROM marts.daily_delays") == [(300,)]
+    streams = place.get("datasource", "flight-files")["status"]["streams"]
+    assert [stream["name"] for stream in streams] == ["flights"]
+    conditions = {item["type"]: item for item in place.get("pipeline", "flights")["status"]["conditions"]}
+    assert conditions["Fresh"]["status"] == "False"  # flights of 2013; a warning by default
+    place.apply(_suspended(folder))
+
+
+def _runs_of(place: Place, name: str) -> list[dict[str, Any]]:
+    runs = place.kubectl.list("pipelinerun", NAMESPACE)
+    return [run for run in runs if run["spec"]["pipelineRef"]["name"] == name]
+
+
+def _suspended(folder: Any) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    document["spec"]["suspend"] = True
+    return document
+
+
+def test_annotation_asks_for_a_run(warehouse: Place) -> None:
+    place = warehouse
+    place.apply(memory("two-rows", [{"id": 1}, {"id": 2}]))
+    place.apply(pipeline("annotated", "two-rows", streams=[{"name": "rows", "target": "raw.annotated"}]))
+    place.wait("pipeline", "annotated")
+    place.kubectl("annotate", "pipeline/annotated", "millstream.dev/run=now", f"--namespace={NAMESPACE}")
+    place.wait("pipeline", "annotated", "jsonpath={.status.lastRun.outcome}=Succeeded")
+    assert place.rows("SELECT count(*) FROM raw.annotated") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "table"),
+    [
+        ("01-files-to-postgres", "flights", "raw.flights"),
+        ("04-checks-and-quarantine", None, None),
+        ("05-transforms", None, None),
+    ],
+)
+def test_example_runs_on_the_cluster(warehouse: Place, folder: str, name: str | None, table: str | None) -> None:
+    place = warehouse
+    objects = [item for item in place.example(folder) if item["kind"] in ("DataSource", "Pipeline")]
+    for item in objects:  # examples share names with each other; on one cluster each gets its own
+        item["metadata"]["name"] = f"x{folder[:2]}-{item['metadata']['name']}"
+        if item["kind"] == "Pipeline":
+            item["spec"]["sourceRef"]["name"] = f"x{folder[:2]}-{item['spec']['sourceRef']['name']}"
+            item["spec"].pop("schedule", None)
+    place.apply(*objects)
+    for item in objects:
+        place.wait(item["kind"].lower(), item["metadata"]["name"])
+    for item in (item for item in objects if item["kind"] == "Pipeline"):
+        status = place.run(item["metadata"]["name"], f"{item['metadata']['name']}-1")
+        assert status["phase"] == "Succeeded", json.dumps(status, indent=1)
+        sums = ("rowsLoaded", "rowsQuarantined", "rowsDuplicate", "rowsFiltered")
+        assert status["rowsRead"] == sum(status[key] for key in sums) > 0
+
+
+def test_failing_check_ends_with_65_and_no_retry(warehouse: Place) -> None:
+    place = warehouse
+    place.apply(memory("one-row", [{"id": 1}]))
+    spec = {
+        "streams": [{"name": "rows", "target": "raw.checked"}],
+        "checks": [{"type": "row_count", "target": "raw.checked", "min": 2}],
+        "retries": {"limit": 3, "backoffSeconds": 1},
+    }
+    place.apply(pipeline("checked", "one-row", **spec))
+    place.wait("pipeline", "checked")
+    status = place.run("checked", "checked-1")
+    assert (status["phase"], status["exitCode"], status["attempts"]) == ("ChecksFailed", 65, 1)
+    assert "row_count" in json.dumps(status["conditions"])
+
+
+def test_source_that_went_away_ends_with_75_after_retries(warehouse: Place, installed: TestNode) -> None:
+    place = warehouse
+    with postgres.serving() as server:
+        server.execute("CREATE TABLE orders (id bigint PRIMARY KEY)")
+        installed.publish(NAMESPACE, "orders-db", 5432, server.port)
+        place.secret("orders-login", user=server.user, password=server.password)
+        place.apply(source("orders", "postgres", {"host": "orders-db", "database": "postgres"}, "orders-login"))
+        spec = {"streams": [{"name": "public.orders", "target": "raw.orders"}], "retries": {"limit": 1}}
+        place.apply(pipeline("orders", "orders", **spec))
+        place.wait("datasource", "orders")
+        place.wait("pipeline", "orders")
+    status = place.run("orders", "orders-1")
+    assert (status["phase"], status["exitCode"], status["attempts"]) == ("Failed", 75, 2)
+
+
+def test_wrong_password_names_the_secret_and_never_its_value(warehouse: Place) -> None:
+    place = warehouse
+    place.secret("wrong-login", user="nobody-here", password="a-wrong-value-5150")
+    spec = {"type": "postgres", "config": {"host": "postgres", "database": "dw"}, "secretRef": {"name": "wrong-login"}}
+    place.apply({**API, "kind": "Warehouse", "metadata": {"name": "locked"}, "spec": spec})
+    place.wait("warehouse", "locked", "condition=Stalled")
+    line = place.kubectl("get", "warehouse", "locked", f"--namespace={NAMESPACE}")
+    assert "False" in line
+    text = place.kubectl("describe", "warehouse", "locked", f"--namespace={NAMESPACE}")
+    assert "wrong-login" in text
+    assert "a-wrong-value-5150" not in text
+    place.secret("wrong-login", user=place.warehouse.user, password=place.warehouse.password)
+    place.kubectl("annotate", "warehouse/locked", "example.com/look=again", f"--namespace={NAMESPACE}")
+    place.wait("warehouse", "locked")
+
+
+def test_configuration_error_is_stalled_and_not_retried(warehouse: Place) -> None:
+    place = warehouse
+    place.apply(source("typo", "postgress", {}))
+    place.wait("datasource", "typo", "condition=Stalled")
+    text = json.dumps(place.get("datasource", "typo")["status"]["conditions"])
+    assert "did you mean 'postgres'?" in text
+
+
+def test_deletion_leaves_nothing_but_the_rows(warehouse: Place) -> None:
+    place = warehouse
+    place.apply(memory("leaving-rows", [{"id": 1}]))
+    place.apply(pipeline("leaving", "leaving-rows", streams=[{"name": "rows", "target": "raw.leaving"}]))
+    place.wait("pipeline", "leaving")
+    assert place.run("leaving", "leaving-1")["phase"] == "Succeeded"
+    place.kubectl.delete("pipeline", "leaving", NAMESPACE)
+    place.kubectl.delete("datasource", "leaving-rows", NAMESPACE)
+    until = time.monotonic() + TAKES_S
+    while (left := _children(place, "leaving")) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert left == []
+    assert place.rows("SELECT count(*) FROM raw.leaving") == [(1,)]
+
+
+def _children(place: Place, stem: str) -> list[str]:
+    found = []
+    for kind in ("pipelinerun", "job", "cronjob", "configmap", "pod"):
+        names = [item["metadata"]["name"] for item in place.kubectl.list(kind, NAMESPACE)]
+        found += [f"{kind}/{name}" for name in names if name.startswith((stem, f"probe-{stem}"))]
+    return found
