@@ -1,10 +1,13 @@
 # Everything a contributor calls. A bare checkout needs Python 3.11 or newer and make; the rest is fetched, by hash.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-  command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+  command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # The stamp is named by what was installed: a changed lock or pyproject installs again, nothing else does.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# uv installs the same lock four times as fast; where it cannot (no wheel, a mirror it does not know), pip does.
+UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
 PACKAGES := crds operator pipelines tests examples
 GENERATE = $(BIN)/python -m millstream_api.crd $(1) && $(BIN)/python -m millstream_pipelines.cli.reference $(1)
 
@@ -20,8 +23,9 @@ $(STAMP):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=…)" >&2; exit 1; }
 	@echo "installing the pinned dependencies into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PIP) --require-hashes -r .ci/uv.lock && $(UV) --require-hashes -r requirements.lock \
+	  || $(PIP) --require-hashes -r requirements.lock
+	@$(UV) --no-deps --editable . || $(PIP) --no-deps --editable .
 	@rm -f $(VENV)/.installed-* && touch $@
 
 demo: $(STAMP) ## real flights into an embedded PostgreSQL, twice, and a report
@@ -53,8 +57,7 @@ cluster: $(STAMP) ## start the test node and print how to reach it
 	@$(BIN)/python -m tests.cluster
 
 lock: $(STAMP) ## pin the newest allowed dependencies
-	@$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra dev --upgrade pyproject.toml --output-file requirements.lock
 
 clean: ## remove everything that was made here
