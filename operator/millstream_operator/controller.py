@@ -20,7 +20,7 @@ from millstream_operator.cluster.errors import (
 from millstream_operator.cluster.lease import Lease
 from millstream_operator.cluster.recorder import Recorder
 from millstream_operator.cluster.resources import BY_KIND, cached
-from millstream_operator.cluster.store import Store
+from millstream_operator.cluster.store import Store, key_of
 from millstream_operator.metrics import Metrics
 from millstream_operator.objects.difference import differs, stamped
 from millstream_operator.objects.podtemplate import RunnerDefaults
@@ -144,9 +144,13 @@ class Controller:
             self._keep(await self._client.apply(manifest))
 
     async def _tell(self, body: Body, status: Body) -> None:
-        if status != body.get("status"):
+        """Write the status on the newest version we know, if it still is the same object."""
+        current = self._store.get(*key_of(body))
+        if current is None or current["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise NotFoundError("the object was deleted meanwhile")
+        if status != current.get("status"):
             self._fence()
-            self._keep(await self._client.apply_status(body, status))
+            self._keep(await self._client.apply_status(current, status))
 
     async def _refused(self, key: Key, body: Body, error: ApiError) -> str:
         """Say what the API server did not accept. Only a missing right or quota is worth trying again."""

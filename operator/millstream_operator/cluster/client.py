@@ -117,12 +117,15 @@ class Client:
         return await self.request("PATCH", path, query=_APPLY, body=manifest, content="application/apply-patch+yaml")
 
     async def apply_status(self, body: Body, status: Body) -> Body:
-        """Apply the whole status of an object of ours; a namesake that came after it is not touched."""
+        """Apply the whole status of an object of ours, as long as it still is the version in `body`.
+
+        A UID would not do as a precondition: the status of a custom resource ignores it, and a namesake would get it.
+        """
         meta = body["metadata"]
         document = {
             "apiVersion": body["apiVersion"],
             "kind": body["kind"],
-            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+            "metadata": {key: meta[key] for key in ("name", "namespace", "resourceVersion")},
             "status": status,
         }
         path = BY_KIND[body["kind"]].path(meta["namespace"], meta["name"], "status")

@@ -52,6 +52,10 @@ class Recorder:
         if budget.try_take() and not self._queue.full():
             self._queue.put_nowait((body, note))
 
+    async def flushed(self) -> None:
+        """Return when everything recorded so far is sent."""
+        await self._queue.join()
+
     async def run(self) -> None:
         """Send until cancelled. An event that cannot be sent is not worth a retry: the status says the same."""
         while True:
@@ -60,6 +64,8 @@ class Recorder:
                 await self._send(body, note)
             except ApiError as error:
                 _log.warning("event.not_sent", extra={"reason": str(error)})
+            finally:
+                self._queue.task_done()
 
     async def _send(self, body: Body, note: Note) -> None:
         meta, now = body["metadata"], datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
