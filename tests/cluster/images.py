@@ -31,7 +31,9 @@ INPUTS = (
     "operator/millstream_operator",
     "pipelines/millstream_pipelines",
 )
-_KEPT_ARCHIVES = 3
+_KEPT_ARCHIVES = 4
+# Each build leaves some ten layers that the next may reuse; beyond this many, starting afresh is cheaper than the disk.
+_KEPT_LAYERS = 500
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def _build(image: Image) -> None:
     began = time.monotonic()
     print(f"building the {image.target} image ...", flush=True)
     with _buildah() as buildah:
+        if len(_names(buildah, "--all")) > _KEPT_LAYERS:
+            run([*buildah, "rmi", "--all", "--force"], "removing old layers", timeout_s=300)
         _import_base(buildah, base)
         with _surroundings() as volumes:
             options = ["--isolation=chroot", "--layers", "--pull=false", f"--target={image.target}"]
@@ -115,8 +119,8 @@ def _import_base(buildah: list[str], base: Path) -> None:
         run([*buildah, *command], "importing the base image", timeout_s=300)
 
 
-def _names(buildah: list[str]) -> list[str]:
-    return run([*buildah, "images", "--format={{.Name}}:{{.Tag}}"], "listing images").split()
+def _names(buildah: list[str], *flags: str) -> list[str]:
+    return run([*buildah, "images", *flags, "--format={{.Name}}:{{.Tag}}"], "listing images").split()
 
 
 def _export(buildah: list[str], image: Image) -> None:

@@ -4,6 +4,7 @@ The node is one process tree (`node_init.py`); a virtual cable connects it to th
 reach, and from which tests reach pod and Service addresses.
 """
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from cluster.runs import Run
 
 _PROGRAMS = ("containerd", "kubelet", "kube-proxy", "coredns")
 PAUSE_IMAGE = "localhost/millstream-pause:1"
+
+
+class NoNodeError(ClusterError):
+    """This machine can run a control plane, but no pods."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class Node:
 
 
 def join(plane: ControlPlane) -> Node:
-    """Start a node and return once it is Ready and answers DNS."""
+    """Start a node and return once it is Ready."""
+    if os.getuid() != 0:
+        raise NoNodeError("NO TEST NODE: a node of our own needs root, or a Docker engine")
     debian.ensure(debian.NODE)
     tools = build.ensure(*build.NODE)
     init = _namespaces(plane.run)

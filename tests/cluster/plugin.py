@@ -18,6 +18,7 @@ import pytest
 from cluster.images import Target
 from cluster.kubectl import Kubectl
 from cluster.ladder import NoClusterError, climb
+from cluster.node import NoNodeError
 from cluster.rungs import Cluster, Pods, publish
 
 
@@ -75,7 +76,10 @@ def node(request: pytest.FixtureRequest, control_plane: Cluster) -> TestNode:
     """The same cluster with a real node that runs pods."""
     stash = request.config.stash
     if _NODE not in stash:
-        stash[_NODE] = TestNode(control_plane, control_plane.pods())
+        try:
+            stash[_NODE] = TestNode(control_plane, control_plane.pods())
+        except NoNodeError as error:
+            _give_up(request.config, str(error))
     return stash[_NODE]
 
 
