@@ -70,7 +70,7 @@ def _conclude(pipeline: _Pipeline) -> Outcome:
     )
     drop = () if pipeline.spec.freshness else (conditions.FRESH,)
     document = settled(status, pipeline.view.body, pipeline.ctx.now, standing, more, drop)
-    adopted, orphaned = _adoption(pipeline)
+    adopted, orphaned = _adoption(pipeline.owner, pipeline.runs)
     return Outcome(
         apply=(*_plan_objects(pipeline), *_schedule(pipeline), *adopted, *_triggered(pipeline)),
         status=document,
@@ -89,7 +89,8 @@ def _invalid(
     counted = totals.count(status, runs)
     document = settled(counted.status, view.body, ctx.now, standing)
     notes = (*turning_point(status, standing), *counted.notes)
-    return Outcome(status=document, notes=notes, counted=counted.facts)
+    adopted, orphaned = _adoption(owner_of(view.body), runs)  # what the last valid spec still starts is reported too
+    return Outcome(tuple(adopted), document, tuple(orphaned), notes, counted.facts)
 
 
 def _plan(owner: Owner, spec: PipelineSpec, view: PipelineView) -> RunPlan | Problem | None:
@@ -159,17 +160,17 @@ def _unscheduled(pipeline: _Pipeline) -> tuple[Ref, ...]:
     return (Ref("CronJob", pipeline.owner.namespace, live["metadata"]["name"], live["metadata"].get("uid", "")),)
 
 
-def _adoption(pipeline: _Pipeline) -> tuple[Sequence[dict[str, Any]], Sequence[Ref]]:
+def _adoption(owner: Owner, runs: Sequence[RunState]) -> tuple[Sequence[dict[str, Any]], Sequence[Ref]]:
     """Give every scheduled Job its PipelineRun; a Job whose PipelineRun was deleted goes too."""
     made: list[dict[str, Any]] = []
     orphans: list[Ref] = []
-    for run in pipeline.runs:
+    for run in runs:
         if run.job is None or not run.job.scheduled:
             continue
         if not run.uid and run.job.adopted:
             orphans.append(Ref("Job", run.job.namespace, run.job.name, run.job.uid))
         elif not run.uid:
-            made.append(pipelinerun(run.name, pipeline.owner, "schedule"))
+            made.append(pipelinerun(run.name, owner, "schedule"))
         if not run.job.adopted:
             made.append(_mark(run.job))
     return made, orphans

@@ -170,7 +170,10 @@ def _configuration(run: _Run) -> str | None:
     around = run.view.pipeline
     if run.pipeline is None or run.pipeline_spec is None or not (around and around.source and around.warehouse):
         return None
-    plan = plans.run_plan(run.pipeline, run.pipeline_spec, around.source, around.warehouse)
+    try:
+        plan = plans.run_plan(run.pipeline, run.pipeline_spec, around.source, around.warehouse)
+    except ValueError:  # a source or warehouse whose spec was broken during the run: its own status says so
+        return None
     item = run.view.job
     if item is not None and item.plan and item.plan != plan_name(run.pipeline, plan):
         return None  # the spec has changed since: whatever was wrong may be mended already

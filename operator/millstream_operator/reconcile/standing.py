@@ -64,7 +64,7 @@ def waiting(reason: str, message: str) -> Standing:
 
 
 def status_of(model: type[S], body: Body) -> S:
-    """Return the status as last written; what cannot be read counts as not written."""
+    """Return the status as last written. One that cannot be read raises: guessing could start a run twice."""
     return model.model_validate(body.get("status") or {})
 
 

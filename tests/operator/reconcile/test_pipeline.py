@@ -120,6 +120,8 @@ def test_invalid_spec_stalls_and_leaves_the_schedule(ctx: Context, spec: Body, w
     assert conditions(outcome)["Stalled"] == ("True", "InvalidSpec")
     assert words in message(outcome)
     assert (outcome.apply, outcome.delete, outcome.requeue_s) == ((), (), None)
+    fired = pipeline.reconcile(view(spec, cronjob=cron, jobs=(job("flights-1"),)), ctx)
+    assert kinds(fired) == ["PipelineRun", "Job"]
 
 
 def test_scheduled_jobs_are_adopted_once(ctx: Context) -> None:

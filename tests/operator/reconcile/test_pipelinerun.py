@@ -197,6 +197,19 @@ def test_ends(ctx: Context, job: JobFacts, expected: str, reason: str, words: st
     assert len(outcome.notes) == 1
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        None,
+        around(pipeline_spec(streams=[])),
+        around(source=body("DataSource", "files", {"type": 7})),
+        around(source=None, warehouse=None),
+    ],
+)
+def test_ends_whatever_has_become_of_its_surroundings(ctx: Context, view: PipelineView | None) -> None:
+    assert phase(pipelinerun.reconcile(RunView(run(phase="Running"), finished(0), view), ctx)) == "Succeeded"
+
+
 def test_counts_come_from_the_report(ctx: Context) -> None:
     status = pipelinerun.reconcile(RunView(run(phase="Running"), finished(0), around()), ctx).status
     assert status is not None
