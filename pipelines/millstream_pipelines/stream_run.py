@@ -64,6 +64,7 @@ class StreamRun:
         self.result = StreamResult(self.stream.name, self.stream.target)
         self._seen = Counts()
         self._pending_rows = 0
+        self._pending_quarantined = 0
         self._uncommitted = False
         self._refused: list[Reject] = []
         self._last_commit_s = time.monotonic()
@@ -104,7 +105,7 @@ class StreamRun:
             self._write(load, shaper, checks, batch)
             last = batch.position or last
             if batch.position is not None and not hold and self._commit_is_due():
-                load.settle()
+                self._settle(load)
                 self._commit(load, batch.position)
         self._finish(load, checks, last)
 
@@ -141,7 +142,16 @@ class StreamRun:
         load.write(rows, kept, counts)
         self._uncommitted = True
         self._pending_rows += counts.read
+        self._pending_quarantined += counts.quarantined
         self.progress.rows(self.stream.name, self._seen.read, self._seen.quarantined, self._seen.bytes_read)
+
+    def _settle(self, load: StreamLoad) -> None:
+        """Settle, and hold the budget against the rows that only the warehouse could refuse."""
+        late = load.settle().quarantined - self._pending_quarantined
+        if late:
+            self._pending_quarantined += late
+            self._seen = self._seen + Counts(quarantined=late)
+            self._check_budget()
 
     def _check_budget(self) -> None:
         budget, seen = self.budget, self._seen
@@ -162,6 +172,7 @@ class StreamRun:
     def _commit(self, load: StreamLoad, position: Position | None) -> None:
         load.commit(position)
         self._pending_rows = 0
+        self._pending_quarantined = 0
         self._uncommitted = False
         self._refused = []
         self._last_commit_s = time.monotonic()
@@ -169,7 +180,7 @@ class StreamRun:
     def _finish(self, load: StreamLoad, checks: RowChecks, last: Position | None) -> None:
         due = self._uncommitted or self.stream.mode == "full"
         if due:
-            load.settle()
+            self._settle(load)
         found = []
         if checks.set_checks:
             self.progress.stage(self.stream.name, "checks")

@@ -60,7 +60,11 @@ class Counts:
 
 @runtime_checkable
 class StreamLoad(Protocol):
-    """The load of one stream: owns the stream's lease; a transaction opens with the first write after a commit."""
+    """The load of one stream: owns the stream's lease; a transaction opens with the first write after a commit.
+
+    A further attempt of the same run takes the lease over: whatever this one does next raises SupersededError, and
+    nothing of its open transaction is committed. Another run must wait until this load's warehouse is closed or dead.
+    """
 
     position: Position | None
     """The committed position to read from; None at first, with full_refresh, and in mode full."""
@@ -72,6 +76,8 @@ class StreamLoad(Protocol):
         """Make the target able to take rows of `schema` under the contract, and return the columns to send.
 
         The result holds the target's types: cast to them before `write`. Columns the contract discards are absent.
+        Inside a transaction it may be called again with a schema that has all earlier columns and more; the rows
+        written so far stay. After a rollback of such a transaction it must be called anew.
         Raises DataError when the contract forbids a change; the message names the column.
         """
         ...
@@ -80,7 +86,8 @@ class StreamLoad(Protocol):
         """Add checked rows (columns as `shape` returned them), quarantine rows, and the counts known so far.
 
         `counts` has read, filtered, quarantined and bytes_read of this batch; the warehouse finds out loaded and
-        duplicate.
+        duplicate. A row that only the warehouse's own parser can refuse (an enum's label, a range) is set aside by
+        the warehouse, under `cast(column)` and as `contract.rows` says, and counted by it.
         """
         ...
 
