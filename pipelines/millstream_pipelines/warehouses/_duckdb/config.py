@@ -15,7 +15,7 @@ class DuckDBConfig(BaseModel):
         min_length=1, description="Database file; it is made when it is not there. One process at a time."
     )
     memory_limit: str = Field(
-        default="512MB",
+        default="256MB",
         pattern=r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B)$",
         description="How much memory DuckDB takes before it goes to a temporary folder beside the file.",
     )
