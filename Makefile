@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # uv installs the same lock four times as fast; where it cannot (no wheel, a mirror it does not know), pip does.
 UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
-PACKAGES := crds operator pipelines tests examples
+PACKAGES := crds operator pipelines charts tests examples
 GENERATE = $(BIN)/python -m millstream_api.crd $(1) && $(BIN)/python -m millstream_pipelines.cli.reference $(1)
 
 .DEFAULT_GOAL := help
@@ -40,6 +40,8 @@ check: $(STAMP) ## format, lint, types, layers, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(call GENERATE,--check)
+	@if command -v helm >/dev/null; then $(BIN)/python charts/generate.py --check; \
+	  else echo "helm is absent: what the chart generates is compared by tests/chart only"; fi
 
 format: $(STAMP) ## format and repair what can be
 	$(BIN)/ruff check --fix --quiet $(PACKAGES) ; $(BIN)/ruff format $(PACKAGES)

@@ -38,27 +38,27 @@ def answers(server: embedded.Server) -> bool:
     return True
 
 
-def test_processes_share_it_and_the_last_one_stops_it(tmp_path: Path) -> None:
-    other = holder(tmp_path)
-    with embedded.serving(tmp_path) as server:
+def test_processes_share_it_and_the_last_one_stops_it(server_folder: Path) -> None:
+    other = holder(server_folder)
+    with embedded.serving(server_folder) as server:
         assert answers(server)
     assert answers(server), "another process still uses it"
     other.communicate("done\n", timeout=30)
     assert not answers(server)
 
 
-def test_a_killed_user_is_not_counted(tmp_path: Path) -> None:
-    other = holder(tmp_path)
+def test_a_killed_user_is_not_counted(server_folder: Path) -> None:
+    other = holder(server_folder)
     os.kill(other.pid, signal.SIGKILL)
     other.wait()
-    with embedded.serving(tmp_path) as server:
+    with embedded.serving(server_folder) as server:
         assert answers(server)
     assert not answers(server)
 
 
-def test_rows_are_there_after_a_restart(tmp_path: Path) -> None:
+def test_rows_are_there_after_a_restart(server_folder: Path) -> None:
     for expected in (1, 2):
-        with embedded.serving(tmp_path) as server:
+        with embedded.serving(server_folder) as server:
             connection = psycopg2.connect(host=server.host, user=server.user, dbname="postgres")
             with connection, connection.cursor() as cursor:
                 cursor.execute("CREATE TABLE IF NOT EXISTS t (n int); INSERT INTO t VALUES (1); SELECT count(*) FROM t")
@@ -66,18 +66,18 @@ def test_rows_are_there_after_a_restart(tmp_path: Path) -> None:
             connection.close()
 
 
-def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
-    with embedded.serving(tmp_path / ("long" * 25)) as server:
+def test_a_long_path_gets_a_short_socket(server_folder: Path) -> None:
+    with embedded.serving(server_folder / ("long" * 25)) as server:
         assert answers(server)
         assert len(server.host) < 90
 
 
-def test_a_lost_server_is_started_again(tmp_path: Path) -> None:
-    with embedded.serving(tmp_path) as server:
-        pid = int((tmp_path / "data" / "postmaster.pid").read_text().split()[0])
+def test_a_lost_server_is_started_again(server_folder: Path) -> None:
+    with embedded.serving(server_folder) as server:
+        pid = int((server_folder / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGQUIT)  # immediate shutdown: as after a crash, the pid file may stay
         deadline = time.monotonic() + 20
         while answers(server) and time.monotonic() < deadline:
             time.sleep(0.05)
-        with embedded.serving(tmp_path) as again:
+        with embedded.serving(server_folder) as again:
             assert answers(again)

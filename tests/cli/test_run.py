@@ -131,20 +131,20 @@ def test_a_suspended_pipeline_does_not_run(millstream: Callable, manifest: Calla
     assert "spec.suspend is true" in result.err
 
 
-def test_a_terminated_run_takes_its_server_with_it(manifest: Callable, tmp_path: Path) -> None:
+def test_a_terminated_run_takes_its_server_with_it(manifest: Callable, tmp_path: Path, server_folder: Path) -> None:
     path = manifest(ROWS, {"name": "slow"}, retries={"limit": 1, "backoffSeconds": 600})
     path.write_text(path.read_text(encoding="utf-8").replace('"memory"', '"rest"').replace(
         '{"streams": {"rows": {"rows": ' + json.dumps(ROWS) + "}}}",
         '{"baseUrl": "http://127.0.0.1:1", "retry": {"limit": 0}, "streams": [{"name": "slow", "path": "/"}]}',
     ), encoding="utf-8")  # fmt: skip
-    environment = {**os.environ, "MILLSTREAM_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "MILLSTREAM_HOME": str(server_folder)}
     line = [sys.executable, "-m", "millstream_pipelines.cli", "run", "-f", str(path)]
     with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any("trying again" in text for text in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
-    assert not (tmp_path / "home/postgres/data/postmaster.pid").exists()
+    assert not (server_folder / "postgres/data/postmaster.pid").exists()
 
 
 def test_a_terminal_sees_bars(manifest: Callable, home: Path, tmp_path: Path) -> None:

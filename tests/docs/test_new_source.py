@@ -44,21 +44,23 @@ def package(tmp_path: Path, root: Path) -> Path:
     return tmp_path
 
 
-def _python(package: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(package), "MILLSTREAM_HOME": str(package / "home")}
+def _python(package: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(package), "MILLSTREAM_HOME": str(home)}
     return subprocess.run(
         [sys.executable, *words], cwd=package, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_the_suite_passes(package: Path) -> None:
-    result = _python(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_millstream_days.py")
+def test_the_suite_passes(package: Path, server_folder: Path) -> None:
+    options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(server_folder / "pytest")]
+    result = _python(package, server_folder, "-m", "pytest", *options, "test_millstream_days.py")
     assert result.returncode == 0, result.stdout
     assert re.search(r"[1-9]\d* passed", result.stdout)
 
 
-def test_the_command_loads_it_once(package: Path) -> None:
+def test_the_command_loads_it_once(package: Path, server_folder: Path) -> None:
+    line = ["-m", "millstream_pipelines.cli", "run", "-f", "calendar.yaml", "--json"]
     for expected in (90, 0):
-        result = _python(package, "-m", "millstream_pipelines.cli", "run", "-f", "calendar.yaml", "--json")
+        result = _python(package, server_folder, *line)
         assert result.returncode == 0, result.stderr + result.stdout
         assert json.loads(result.stdout)["runs"][0]["report"]["totals"]["loaded"] == expected

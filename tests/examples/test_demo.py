@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 
-def test_demo_counts(root: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "MILLSTREAM_HOME": str(tmp_path / "home")}
+def test_demo_counts(root: Path, tmp_path: Path, server_folder: Path) -> None:
+    environment = {**os.environ, "MILLSTREAM_HOME": str(server_folder)}
     result = subprocess.run(
         [sys.executable, str(root / "examples/demo-nycflights/demo.py")],
         cwd=tmp_path,

@@ -59,8 +59,8 @@ class Place:
 
 
 @pytest.fixture
-def place(millstream: Callable[..., Any], tmp_path: Path) -> Iterator[Place]:
-    folder = tmp_path / "home" / "postgres"
+def place(millstream: Callable[..., Any], server_folder: Path) -> Iterator[Place]:
+    folder = server_folder / "postgres"
     with embedded.serving(folder) as server:
         yield Place(millstream, folder, server)
 
