@@ -1,5 +1,5 @@
-"""Sources that read a database read a real one."""
+"""Sources that read a database or a bucket read real ones."""
 
-from servers.plugin import postgres_database, postgres_server
+from servers.plugin import postgres_database, postgres_server, s3_server
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["postgres_database", "postgres_server", "s3_server"]

@@ -33,7 +33,7 @@ _LOGIN_REFUSED = re.compile(
     "InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|UserNotFound|ExpiredToken|InvalidToken"
 )
 # Without keys the client asks the machine's metadata service for some.
-_NO_LOGIN = re.compile(r"169\.254\.|metadata\.google\.internal")
+_NO_LOGIN = re.compile(r"latest/api/token|169\.254\.|metadata\.google\.internal")
 # Answers that a repeat does not change; 408, 416 (the object became shorter) and 429 a repeat does.
 _OUR_FAULT = re.compile(r"non-2xx status code: (?!408|416|429)4\d\d")
 
