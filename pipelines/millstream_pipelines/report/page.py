@@ -140,7 +140,9 @@ def _quarantine(facts: Facts) -> str:
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in headers)
+    rows = list(rows)
+    marks = [' class="number"' if rows and isinstance(rows[0][n], int | float) else "" for n in range(len(headers))]
+    head = "".join(f"<th{mark}>{escape(name)}</th>" for mark, name in zip(marks, headers, strict=True))
     body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -149,7 +151,7 @@ def _cell(value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f'<td class="number">{value:,}</td>'
     text = "" if value is None else str(value)
-    mark = f' class="{text}"' if text in ("passed", "failed", "errored", "warn", "error", "Succeeded") else ""
+    mark = f' class="{text}"' if text in ("passed", "failed", "errored", "Succeeded") else ""
     return f"<td{mark}>{escape(text)}</td>"
 
 
