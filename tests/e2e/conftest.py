@@ -93,7 +93,7 @@ def _moved(document: Manifest, folder: str) -> Manifest:
     return document
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installed(node: TestNode) -> Iterator[TestNode]:
     """The chart, installed by helm from our images into a namespace that enforces `restricted`."""
     kubectl = node.kubectl
@@ -103,7 +103,9 @@ def installed(node: TestNode) -> Iterator[TestNode]:
         for part, target in (("image", "operator"), ("runner.image", "runner"))
     }
     sets = [f"--set={part}.{key}={value}" for part, pair in values.items() for key, value in pair.items()]
-    _helm(kubectl, "install", "millstream", str(ROOT / "charts/millstream"), "--wait", "--timeout=180s", *sets)
+    # Other tests of the session may have applied the CRDs before.
+    flags = ["--wait", "--timeout=180s", "--take-ownership"]
+    _helm(kubectl, "install", "millstream", str(ROOT / "charts/millstream"), *flags, *sets)
     yield node
     _helm(kubectl, "uninstall", "millstream", "--wait", "--timeout=120s")
 
@@ -119,8 +121,8 @@ def _state(kubectl: Kubectl) -> str:
     return "\n" + kubectl("describe", "pods", f"--namespace={SYSTEM}")[-4000:]
 
 
-@pytest.fixture(scope="session")
-def place(installed: TestNode, postgres_server: Postgres, s3_server: S3) -> Place:
+@pytest.fixture(scope="module")
+def place(installed: TestNode, postgres_server: Postgres, s3_server: S3) -> Iterator[Place]:
     """A restricted namespace with the Services `postgres` and `s3` and the Secrets that the examples name."""
     installed.kubectl.create_namespace(NAMESPACE, RESTRICTED)
     installed.publish(NAMESPACE, "postgres", 5432, postgres_server.port)
@@ -130,4 +132,5 @@ def place(installed: TestNode, postgres_server: Postgres, s3_server: S3) -> Plac
     place = Place(installed.kubectl, replace(postgres_server, database="dw"), s3_server)
     place.secret("dw-login", user=postgres_server.user, password=postgres_server.password)
     place.secret("landing-s3", accessKeyId=s3_server.access_key, secretAccessKey=s3_server.secret_key)
-    return place
+    yield place
+    installed.kubectl.delete("namespace", NAMESPACE)  # while the operator is there; later tests start their own

@@ -41,7 +41,7 @@ def memory(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return source(name, "memory", {"streams": {"rows": {"rows": rows}}})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def warehouse(place: Place) -> Place:
     place.apply((ROOT / "examples/07-on-a-cluster/warehouse.yaml").read_text())
     place.wait("warehouse", "dw")

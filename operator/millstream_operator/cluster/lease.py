@@ -58,13 +58,17 @@ class Lease:
             return
         self._valid_until = 0.0
         try:
-            found = await self._get()
-            if found is not None and found["spec"].get("holderIdentity") == self.identity:
-                spec = found["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._write("PUT", NAME, found | {"spec": spec})
-                _log.info("leader.released", extra={"identity": self.identity})
-        except ApiError as error:
+            async with asyncio.timeout(RENEW_DEADLINE_S / 2):  # a stop must not wait for an API server that is silent
+                await self._give_back()
+        except (ApiError, TimeoutError) as error:
             _log.warning("leader.release_failed", extra={"reason": str(error)})
+
+    async def _give_back(self) -> None:
+        found = await self._get()
+        if found is not None and found["spec"].get("holderIdentity") == self.identity:
+            spec = found["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
+            await self._write("PUT", NAME, found | {"spec": spec})
+            _log.info("leader.released", extra={"identity": self.identity})
 
     async def _try(self) -> bool:
         started = time.monotonic()
