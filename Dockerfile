@@ -16,16 +16,6 @@ RUN echo 'millstream:x:65532:65532:millstream:/tmp:/usr/sbin/nologin' >> /etc/pa
     echo 'millstream:x:65532:' >> /etc/group
 WORKDIR /src
 
-# ---- the project as a wheel: its metadata hold the entry points of the components ------------------------------------
-FROM tools AS wheel
-ARG HATCHLING=1.27.0
-RUN echo "hatchling==${HATCHLING}" > /build-constraints.txt
-COPY pyproject.toml LICENSE README.md ./
-COPY crds/millstream_api crds/millstream_api
-COPY operator/millstream_operator operator/millstream_operator
-COPY pipelines/millstream_pipelines pipelines/millstream_pipelines
-RUN uv build --quiet --wheel --build-constraint /build-constraints.txt --out-dir /wheels
-
 # ---- what each plane depends on; unchanged while the lock is ---------------------------------------------------------
 # The lock serves as constraints: what an extra needs is installed in the locked version, its hash checked, and a
 # package missing in the lock is an error. The .pth file leads to the project's own code, which is a layer apart: a

@@ -14,7 +14,7 @@ import httpx
 
 from millstream_pipelines.errors import ConfigurationError, RetriableError
 from millstream_pipelines.sources._files.config import FilesConfig
-from millstream_pipelines.sources._files.store import FileEntry, changed
+from millstream_pipelines.sources._files.entries import FileEntry, changed
 
 # Real sites redirect once or twice (to https, to a mirror, to a signed link); more is a loop.
 _MAX_REDIRECTS = 5

@@ -20,7 +20,7 @@ from obstore.store import GCSStore, S3Store
 
 from millstream_pipelines.errors import ConfigurationError, RetriableError
 from millstream_pipelines.sources._files.config import FilesConfig
-from millstream_pipelines.sources._files.store import FileEntry, changed
+from millstream_pipelines.sources._files.entries import FileEntry, changed
 
 # One request's worth of a sequential read: a guess between latency (larger) and memory (smaller).
 _RANGE_BYTES = 4 * 1024 * 1024

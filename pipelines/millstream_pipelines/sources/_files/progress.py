@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from millstream_pipelines.batch import Position
+from millstream_pipelines.sources._files.entries import FileEntry
 from millstream_pipelines.sources._files.piece import Piece, Skip
-from millstream_pipelines.sources._files.store import FileEntry
 
 
 class Progress:

@@ -6,23 +6,13 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from millstream_pipelines.errors import ConfigurationError, RetriableError, unknown_value
 from millstream_pipelines.sources._files.config import FilesConfig
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A file: its name below the url, and a tag that differs whenever its content does."""
-
-    name: str
-    etag: str
-    size: int | None = None
-    """Bytes; None where the server does not say."""
+from millstream_pipelines.sources._files.entries import FileEntry, changed
 
 
 class Store(Protocol):
@@ -61,14 +51,6 @@ def open_store(config: FilesConfig, owner: str) -> Store:
 
         return ObjectFiles(config, owner)
     raise unknown_value(f"{owner}: url", "scheme", scheme, ["file", "gs", "http", "https", "s3"])
-
-
-def changed(owner: str, name: str, shown: str) -> RetriableError:
-    """Return the error for a file that was written while it was read."""
-    return RetriableError(
-        f"{owner}: file '{name}' under '{shown}' changed while it was read; the next attempt reads it again",
-        reason="SourceChanged",
-    )
 
 
 class LocalFiles:

@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from millstream_pipelines.errors import ConfigurationError, DataError, RetriableError
 from millstream_pipelines.sources._files.config import FileStream, Format
+from millstream_pipelines.sources._files.entries import FileEntry
 from millstream_pipelines.sources._files.names import format_of, matches
-from millstream_pipelines.sources._files.store import FileEntry, Store
+from millstream_pipelines.sources._files.store import Store
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
 _CHUNK_BYTES = 1 << 20
