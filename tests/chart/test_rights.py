@@ -128,10 +128,13 @@ def test_the_operator_works_with_its_rights_and_needs_each(
         _live(cluster)
     finally:
         operator.kill()
-    assert "forbidden" not in operator.log.lower()
+    # A namespace of an earlier test may be on its way out, and then refuses what is new to everybody.
+    refused = [line for line in operator.log.lower().splitlines() if "forbidden" in line]
+    assert [line for line in refused if "is being terminated" not in line] == []
     if places.plane.audit:
         requests = places.plane.audit.requests(mark, user=places.user)
-        assert [request for request in requests if request.code == 403] == []
+        ours = {places.served, places.home, places.elsewhere, ""}
+        assert [request for request in requests if request.code == 403 and request.namespace in ours] == []
         used = {(_verb(request.verb, request.code), request.resource) for request in requests}
         granted = {(verb, name) for resource, verbs in SERVED.items() for verb in verbs for name in [_plain(resource)]}
         # These two wait: a plan is deleted five minutes after its last use, an event patched when it repeats.
