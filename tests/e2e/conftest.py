@@ -84,12 +84,15 @@ class Place:
 def _moved(document: Manifest, folder: str) -> Manifest:
     """A path on a laptop becomes a prefix in the bucket, the embedded server the cluster's: all else stays."""
     spec = document.get("spec", {})
-    if document["kind"] == "Warehouse":
-        spec["config"] = {"host": "postgres", "database": "dw"}
+    config = spec.get("config", {})
+    if config.pop("embedded", False):
+        config["host"] = "postgres"
         spec["secretRef"] = {"name": "dw-login"}
-    elif document["kind"] == "DataSource" and str(spec["config"].get("url", "")).startswith("."):
-        spec["config"] |= {"url": f"s3://landing/{folder}", "endpoint": "http://s3:9000"}
+    if str(config.get("url", "")).startswith("."):
+        config |= {"url": f"s3://landing/{folder}", "endpoint": "http://s3:9000"}
         spec["secretRef"] = {"name": "landing-s3"}
+    if "127.0.0.1" in str(config.get("baseUrl", "")):
+        config["baseUrl"] = "http://api"
     return document
 
 
@@ -128,6 +131,7 @@ def place(installed: TestNode, postgres_server: Postgres, s3_server: S3) -> Iter
     installed.publish(NAMESPACE, "postgres", 5432, postgres_server.port)
     installed.publish(NAMESPACE, "s3", 9000, s3_server.port)
     postgres_server.execute("CREATE DATABASE dw")
+    postgres_server.execute("CREATE DATABASE shop")
     s3_server.create_bucket("landing")
     place = Place(installed.kubectl, replace(postgres_server, database="dw"), s3_server)
     place.secret("dw-login", user=postgres_server.user, password=postgres_server.password)
