@@ -219,7 +219,11 @@ class Retries(ApiModel):
 
     limit: int = Field(default=3, ge=0, le=20, description="Retries after the first attempt.")
     backoff_seconds: int = Field(
-        default=30, ge=1, le=3600, description="First wait before the runner tries again, in seconds; it doubles."
+        default=30,
+        ge=1,
+        le=3600,
+        description="First wait of the command before it tries again, in seconds; it doubles. "
+        "On a cluster the Job's own back-off counts: 10 s, doubling.",
     )
 
 
