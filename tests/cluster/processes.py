@@ -47,7 +47,7 @@ def start(name: str, command: Sequence[str | Path], log: Path, *, tied: bool, cw
     """
     words = [str(word) for word in command]
     if tied:
-        words = ["setpriv", "--pdeathsig", "KILL", *words]
+        words = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *words]
     with log.open("ab") as out:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=cwd
@@ -55,6 +55,9 @@ def start(name: str, command: Sequence[str | Path], log: Path, *, tied: bool, cw
     _CHILDREN[process.pid] = process
     return Started(name, process.pid, start_ticks(process.pid))
 
+
+# An owner killed before the signal was asked for would never send it, so the daemon looks for its owner once more.
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 
 # Popen objects of our own children: they must be waited for, or they stay behind as zombies.
 _CHILDREN: dict[int, "subprocess.Popen[bytes]"] = {}
