@@ -2,6 +2,7 @@
 
 from millstream_api.kinds import BY_NAME, KINDS, Kind
 from millstream_api.meta import API_VERSION, GROUP, VERSION
+from millstream_api.run_options import RunOptions
 from millstream_api.run_plan import Endpoint, RunPlan
 from millstream_api.run_report import CheckResult, ExitCode, RunReport, StreamReport
 
@@ -15,6 +16,7 @@ __all__ = [
     "Endpoint",
     "ExitCode",
     "Kind",
+    "RunOptions",
     "RunPlan",
     "RunReport",
     "StreamReport",

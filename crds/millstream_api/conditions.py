@@ -13,6 +13,7 @@ STALLED = "Stalled"
 REACHABLE = "Reachable"
 FRESH = "Fresh"
 PASSING = "Passing"
+SCHEMA_DRIFT = "SchemaDrift"
 
 # Reasons. CamelCase, stable: alerts and Argo CD health checks match on them.
 INVALID_SPEC = "InvalidSpec"

@@ -36,6 +36,10 @@ class Kind:
 
 _READY: Column = ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status')
 _REASON: Column = ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason')
+_FOLLOWS = "has(self.deletes.column) || has(self.deletes.reconcileEvery)"
+_KEYED = "self.writeDisposition in ['merge', 'scd2']"
+_HAS_KEY = "(has(self.primaryKey) && size(self.primaryKey) > 0)"
+_SAME = "has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
 _AGE: Column = ("Age", "date", ".metadata.creationTimestamp")
 
 KINDS: tuple[Kind, ...] = (
@@ -97,8 +101,16 @@ KINDS: tuple[Kind, ...] = (
         {
             "streams[]": (
                 (
-                    "self.writeDisposition != 'merge' || (has(self.primaryKey) && size(self.primaryKey) > 0)",
-                    "writeDisposition merge needs primaryKey",
+                    f"!({_KEYED}) || {_HAS_KEY}",
+                    "writeDisposition merge and scd2 need primaryKey",
+                ),
+                (
+                    f"!has(self.deletes) || !({_FOLLOWS}) || {_KEYED}",
+                    "deletes needs writeDisposition merge or scd2",
+                ),
+                (
+                    f"!has(self.nested) || self.nested.lists != 'tables' || {_HAS_KEY}",
+                    "nested.lists tables needs primaryKey",
                 ),
                 (
                     "self.writeDisposition != 'replace' || self.mode == 'full'",
@@ -143,6 +155,19 @@ KINDS: tuple[Kind, ...] = (
                 ("self.pipelineRef == oldSelf.pipelineRef", "pipelineRef is immutable; make a new PipelineRun"),
                 ("self.trigger == oldSelf.trigger", "trigger is immutable; make a new PipelineRun"),
                 ("self.fullRefresh == oldSelf.fullRefresh", "fullRefresh is immutable; make a new PipelineRun"),
+                *(
+                    (_SAME.format(name=name), f"{name} is immutable; make a new PipelineRun")
+                    for name in ("window", "streams", "replay", "maxRowsPerSecond")
+                ),
+                (
+                    "has(self.window) == (self.trigger == 'backfill')",
+                    "window and trigger backfill go together: give both or neither",
+                ),
+                ("!has(self.replay) || self.trigger == 'replay'", "replay needs trigger replay"),
+                (
+                    "!self.fullRefresh || !(self.trigger in ['backfill', 'replay'])",
+                    "fullRefresh does not go with trigger backfill or replay",
+                ),
                 ("!oldSelf.cancel || self.cancel", "a cancelled run stays cancelled; make a new PipelineRun"),
             )
         },

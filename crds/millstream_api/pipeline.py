@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
 
 from millstream_api.meta import ApiModel, ConditionedStatus, ObjectRef, PodOverrides, StatusModel
-
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-TableName = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=127, pattern=r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$"),
-]
-Duration = Annotated[str, StringConstraints(max_length=32, pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$")]
+from millstream_api.stream import CheckSpec, Duration, Identifier, StreamSpec, TableName
 
 
 class Schedule(ApiModel):
@@ -39,6 +32,11 @@ class Schedule(ApiModel):
     )
     starting_deadline_seconds: int = Field(
         default=600, ge=10, le=604800, description="How late a missed run may still start, in seconds."
+    )
+    catch_up: Literal["none", "latest", "all"] = Field(
+        default="latest",
+        description="Runs missed for longer than `startingDeadlineSeconds`, after an outage: start none of them, only "
+        "the latest, or all, one after the other.",
     )
     jitter_seconds: int = Field(
         default=0, ge=0, le=3600, description="A run starts up to this many seconds late, so that runs do not gather."
@@ -67,111 +65,6 @@ class Schedule(ApiModel):
                 f"'{zone}' is no IANA time zone; write one such as 'Europe/Berlin' or 'Etc/UTC'"
             ) from error
         return zone
-
-
-class Cursor(ApiModel):
-    """The column an incremental read goes by."""
-
-    field: Identifier = Field(description="A column that only grows, such as an id or a time of change.")
-    lag: Duration | None = Field(default=None, description="Read again this much before the last cursor; needs merge.")
-
-
-class Contract(ApiModel):
-    """What happens when the source's shape changes."""
-
-    columns: Literal["evolve", "freeze", "discard"] = Field(
-        default="evolve", description="A new column: add it, fail the run, or leave it out."
-    )
-    types: Literal["freeze", "evolve"] = Field(
-        default="freeze", description="A changed type: keep the target's type, or widen it where nothing is lost."
-    )
-    rows: Literal["quarantine", "freeze", "discard"] = Field(
-        default="quarantine", description="A row that does not fit: set it aside, fail the run, or drop it (counted)."
-    )
-
-
-class ColumnSpec(ApiModel):
-    """One column of the target: taken, renamed, cast, computed or masked."""
-
-    name: Identifier = Field(description="Column name in the target.")
-    source: Identifier | None = Field(default=None, description="Column name in the source; empty means the same.")
-    type: str | None = Field(
-        default=None, max_length=100, description="SQL type in PostgreSQL's words, for example `numeric(12,2)`."
-    )
-    expression: str | None = Field(
-        default=None, max_length=10000, description="SQL expression over the source's columns (DuckDB's functions)."
-    )
-    mask: Literal["hash", "redact"] | None = Field(
-        default=None, description="`hash` keeps equality (keyed SHA-256), `redact` keeps only NULL or not."
-    )
-    drop: bool = Field(default=False, description="Leave this column out of the target.")
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if self.expression is not None and self.source is not None:
-            raise ValueError(f"column '{self.name}': give `source` or `expression`, not both")
-        return self
-
-
-class CheckSpec(ApiModel):
-    """A check: the plug-in's `type` and its own fields beside it."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
-
-    type: str = Field(
-        min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_]*$", description="Name of the check plug-in."
-    )
-    severity: Literal["error", "warn"] = Field(
-        default="error",
-        description="`error` sets the row aside (a row check) or fails the run (a set check); `warn` only counts.",
-    )
-    name: Identifier | None = Field(default=None, description="Name in reports; empty means type and columns.")
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the plug-in's own fields, as written."""
-        return dict(self.model_extra or {})
-
-
-class StreamSpec(ApiModel):
-    """One stream of the source and the table it goes to."""
-
-    name: str = Field(min_length=1, max_length=253, description="Stream name, as the source's probe lists it.")
-    target: TableName = Field(description="Target table, `schema.table`.")
-    mode: Literal["full", "incremental"] = Field(
-        default="full", description="Read everything each time, or only what is new."
-    )
-    cursor: Cursor | None = Field(default=None, description="What an incremental read goes by.")
-    primary_key: list[Identifier] = Field(default_factory=list, max_length=32, description="Key columns of the target.")
-    write_disposition: Literal["append", "replace", "merge"] = Field(
-        default="append", description="Add rows, replace the table at once, or insert and update by key."
-    )
-    contract: Contract = Field(default_factory=Contract, description="What happens when the source's shape changes.")
-    columns: list[ColumnSpec] = Field(
-        default_factory=list,
-        max_length=1600,
-        description="Columns to rename, cast, compute, mask or drop. Columns not named here pass as they are.",
-    )
-    select: list[Identifier] = Field(
-        default_factory=list, max_length=1600, description="Take only these columns of the source; empty means all."
-    )
-    filter: str | None = Field(
-        default=None, max_length=10000, description="SQL condition; rows where it is not true are counted as filtered."
-    )
-    checks: list[CheckSpec] = Field(default_factory=list, max_length=200, description="Checks of this stream's rows.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.write_disposition == "merge" and not self.primary_key:
-            raise ValueError(f"stream '{self.name}': writeDisposition 'merge' needs `primaryKey`")
-        if self.write_disposition == "replace" and self.mode == "incremental":
-            raise ValueError(f"stream '{self.name}': writeDisposition 'replace' needs mode 'full'")
-        if self.cursor and self.cursor.lag and self.write_disposition != "merge":
-            raise ValueError(f"stream '{self.name}': cursor.lag reads rows again and needs writeDisposition 'merge'")
-        names = [column.name for column in self.columns]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"stream '{self.name}': columns named twice: {', '.join(twice)}")
-        return self
 
 
 class TransformSpec(ApiModel):
@@ -203,6 +96,21 @@ class Freshness(ApiModel):
     max_age: Duration = Field(description="Largest age of the newest row, for example `24h`.")
     target: TableName | None = Field(default=None, description="Table to look at; empty means the first stream's.")
     severity: Literal["error", "warn"] = Field(default="warn", description="Whether stale data fail the run.")
+
+
+class Extract(ApiModel):
+    """How a run reads its source."""
+
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Pods that read one run together, each its slice of every stream; all slices publish at once. "
+        "For mode full.",
+    )
+    max_rows_per_second: int | None = Field(
+        default=None, ge=1, description="Read no faster than this, over all streams of a run."
+    )
 
 
 class ErrorBudget(ApiModel):
@@ -247,6 +155,7 @@ class PipelineSpec(ApiModel):
         default_factory=list, max_length=200, description="Set checks over tables, after the transforms."
     )
     freshness: Freshness | None = Field(default=None, description="How old the newest row may be.")
+    extract: Extract = Field(default_factory=Extract, description="How a run reads its source.")
     error_budget: ErrorBudget = Field(default_factory=ErrorBudget, description="When bad rows fail a run.")
     retries: Retries = Field(default_factory=Retries, description="Retries of a run.")
     timeout_seconds: int = Field(

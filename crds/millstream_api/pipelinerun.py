@@ -6,20 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from millstream_api.meta import ApiModel, ConditionedStatus, ObjectRef
+from millstream_api.meta import ConditionedStatus, ObjectRef
+from millstream_api.run_options import RunOptions
 from millstream_api.run_report import CheckResult, StreamReport
 
 Phase = Literal["Queued", "Running", "Succeeded", "Failed", "ChecksFailed", "Cancelled"]
 
 
-class PipelineRunSpec(ApiModel):
+class PipelineRunSpec(RunOptions):
     """Which Pipeline to run, why and how. Immutable but for `cancel`."""
 
     pipeline_ref: ObjectRef = Field(description="The Pipeline to run.")
-    trigger: Literal["manual", "schedule"] = Field(default="manual", description="Why the run exists.")
-    full_refresh: bool = Field(
-        default=False, description="Forget the cursor of each stream and read everything again; keys keep rows single."
-    )
     cancel: bool = Field(default=False, description="True ends the run; committed chunks stay.")
 
 

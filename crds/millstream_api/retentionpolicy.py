@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from millstream_api.meta import ApiModel, ConditionedStatus, ObjectRef, PodOverrides, SecretRef
-from millstream_api.pipeline import Identifier, TableName
+from millstream_api.stream import Identifier, TableName
 
 CalendarSpan = Annotated[
     str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]* (hour|day|week|month|quarter|year)s?$")

@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from millstream_api import ExitCode, RunPlan, RunReport
+from millstream_api import ExitCode, RunOptions, RunPlan, RunReport
+from millstream_api.run_options import OPTIONS_ENV
 from millstream_api.run_plan import PLAN_DIR, PLAN_KEY, SECRETS_DIR
 
 _TERMINATION_LOG = "/dev/termination-log"
@@ -55,7 +56,7 @@ def _report() -> RunReport:
         secrets={role: _secret(Path(SECRETS_DIR) / role) for role in ("source", "warehouse")},
         run=os.environ.get("MILLSTREAM_RUN") or f"{plan.name}-{os.getpid()}",
         holder=os.environ.get("MILLSTREAM_POD") or f"pid-{os.getpid()}",
-        full_refresh=os.environ.get("MILLSTREAM_FULL_REFRESH", "").lower() == "true",
+        options=RunOptions.model_validate_json(os.environ.get(OPTIONS_ENV) or "{}"),
     )
     return execute(request, LogProgress()) if plan.action == "run" else probe(request)
 

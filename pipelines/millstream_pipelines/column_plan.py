@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from millstream_api.pipeline import ColumnSpec, StreamSpec
+from millstream_api.stream import ColumnSpec, StreamSpec
 from millstream_pipelines.casting import castable
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.expressions import Expression, compiled

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from millstream_api.pipeline import StreamSpec, TransformSpec
+from millstream_api.pipeline import TransformSpec
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.runner import RunRequest, open_source, open_warehouse

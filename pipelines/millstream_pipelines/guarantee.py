@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from millstream_api.pipeline import StreamSpec
+from millstream_api.stream import StreamSpec
 
 EXACTLY_ONCE = "exactly-once"
 EFFECTIVELY_ONCE = "effectively-once"

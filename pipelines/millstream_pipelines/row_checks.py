@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream_api import CheckResult
-from millstream_api.pipeline import CheckSpec
+from millstream_api.stream import CheckSpec
 from millstream_pipelines import registry
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.checks.base import RowCheck, SetCheck

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from millstream_api import CheckResult, Endpoint, ExitCode, RunPlan, RunReport, StreamReport
-from millstream_api.pipeline import PipelineSpec, StreamSpec
+from millstream_api import CheckResult, Endpoint, ExitCode, RunOptions, RunPlan, RunReport, StreamReport
+from millstream_api.pipeline import PipelineSpec
+from millstream_api.stream import StreamSpec
 from millstream_pipelines import registry
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
 from millstream_pipelines.freshness import freshness
 from millstream_pipelines.guarantee import weakest
 from millstream_pipelines.progress import Progress, Silence
 from millstream_pipelines.set_checks import SetChecks
-from millstream_pipelines.sources.base import Source
+from millstream_pipelines.sources.base import Slice, Source
 from millstream_pipelines.stream_run import StreamResult, StreamRun
 from millstream_pipelines.transforms.order import ordered
 from millstream_pipelines.warehouses.base import Warehouse
@@ -39,7 +40,9 @@ class RunRequest:
     secrets: Mapping[str, Mapping[str, str]]
     run: str
     holder: str
-    full_refresh: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
+    shard: Slice | None = None
+    """Which of the run's shards this process is; None where the whole run is one process."""
 
 
 def execute(request: RunRequest, progress: Progress | None = None) -> RunReport:
@@ -151,7 +154,7 @@ class _Run:
             identity=self.identity,
             run=self.request.run,
             holder=self.request.holder,
-            full_refresh=self.request.full_refresh,
+            options=self.request.options,
             progress=self.progress,
         )
         try:

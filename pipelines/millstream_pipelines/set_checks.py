@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from millstream_api import CheckResult
-from millstream_api.pipeline import CheckSpec
+from millstream_api.stream import CheckSpec
 from millstream_pipelines import registry
 from millstream_pipelines.checks.base import SetCheck
 from millstream_pipelines.errors import ConfigurationError, DataError, RetriableError

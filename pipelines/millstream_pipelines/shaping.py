@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream_api.pipeline import StreamSpec
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Batch, Reject
 from millstream_pipelines.casting import cast_column
 from millstream_pipelines.column_plan import Output, plan_columns

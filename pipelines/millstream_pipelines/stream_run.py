@@ -6,8 +6,9 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from millstream_api import CheckResult, StreamReport
-from millstream_api.pipeline import ErrorBudget, StreamSpec
+from millstream_api import CheckResult, RunOptions, StreamReport
+from millstream_api.pipeline import ErrorBudget
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Batch, Position, Reject
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.freshness import duration
@@ -57,7 +58,7 @@ class StreamRun:
     identity: str
     run: str
     holder: str
-    full_refresh: bool
+    options: RunOptions
     progress: Progress
 
     def __post_init__(self) -> None:
@@ -209,7 +210,7 @@ class StreamRun:
             primary_key=tuple(stream.primary_key),
             contract=stream.contract,
             cursor_field=stream.cursor.field if stream.cursor else None,
-            full_refresh=self.full_refresh,
+            full_refresh=self.options.full_refresh,
         )
 
     def _request(self, position: Position | None) -> ReadRequest:

@@ -88,7 +88,7 @@ def test_optional_structures_get_no_default() -> None:
 def test_rules_stand_where_they_belong() -> None:
     pipeline = dict(nodes(spec_of(next(item for item in KINDS if item.name == "Pipeline"))))
     run = dict(nodes(spec_of(next(item for item in KINDS if item.name == "PipelineRun"))))
-    assert len(pipeline[".streams[]"]["x-kubernetes-validations"]) == 3
+    assert len(pipeline[".streams[]"]["x-kubernetes-validations"]) == 5
     rules = run[""]["x-kubernetes-validations"]
     assert rules[0]["rule"] == "self.pipelineRef == oldSelf.pipelineRef"
     with pytest.raises(ValueError, match="one of several types"):

@@ -52,7 +52,8 @@ def test_accepted_with_defaults(kubectl: Any, wanted: dict[str, Any]) -> None:
     assert found["spec"].items() >= {}.items()
     if wanted["kind"] == "Pipeline":
         assert found["spec"]["history"] == {"successful": 3, "failed": 3}
-        assert found["spec"]["streams"][0]["contract"] == {"columns": "evolve", "types": "freeze", "rows": "quarantine"}
+        contract = {"tables": "evolve", "columns": "evolve", "types": "freeze", "rows": "quarantine"}
+        assert found["spec"]["streams"][0]["contract"] == contract
         assert found["spec"]["schedule"]["timeZone"] == "Etc/UTC"
 
 
@@ -63,10 +64,18 @@ def stream_spec(**more: Any) -> dict[str, Any]:
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("DataSource", source_spec(type="Post Gres"), "spec.type"),
     ("DataSource", source_spec(probeIntervalSeconds=5), "spec.probeIntervalSeconds"),
-    ("Pipeline", stream_spec(writeDisposition="merge"), "writeDisposition merge needs primaryKey"),
+    ("Pipeline", stream_spec(writeDisposition="merge"), "writeDisposition merge and scd2 need primaryKey"),
     ("Pipeline", stream_spec(writeDisposition="replace", mode="incremental"), "replace needs mode full"),
     ("Pipeline", stream_spec(cursor={"field": "id", "lag": "5m"}), "needs writeDisposition merge"),
     ("Pipeline", stream_spec(columns=[{"name": "a", "source": "b", "expression": "c"}]), "not both"),
+    ("Pipeline", stream_spec(writeDisposition="scd2"), "merge and scd2 need primaryKey"),
+    ("Pipeline", stream_spec(deletes={"column": "gone"}), "deletes needs writeDisposition merge or scd2"),
+    ("Pipeline", stream_spec(nested={"lists": "tables"}), "nested.lists tables needs primaryKey"),
+    ("Pipeline", pipeline_spec(extract={"shards": 65}), "spec.extract.shards"),
+    ("PipelineRun", run_spec(trigger="backfill"), "window and trigger backfill go together"),
+    ("PipelineRun", run_spec(window={"from": "1", "to": "2"}), "window and trigger backfill go together"),
+    ("PipelineRun", run_spec(replay={"rule": "x"}), "replay needs trigger replay"),
+    ("PipelineRun", run_spec(trigger="replay", fullRefresh=True), "fullRefresh does not go with trigger"),
     ("Pipeline", stream_spec(target="raw; drop"), "spec.streams[0].target"),
     ("Pipeline", pipeline_spec(streams=[]), "spec.streams"),
     ("Pipeline", pipeline_spec(streams=[stream(), stream()]), "duplicate entries"),
@@ -93,6 +102,7 @@ def test_refused(kubectl: Any, kind: str, spec: dict[str, Any], words: str) -> N
 TRANSITIONS = [
     ("DataSource", "files", source_spec(), source_spec(type="rest"), "type is immutable"),
     ("PipelineRun", "twice", run_spec(), run_spec(fullRefresh=True), "fullRefresh is immutable"),
+    ("PipelineRun", "streams", run_spec(), run_spec(streams=["a"]), "streams is immutable"),
     ("PipelineRun", "stopped", run_spec(cancel=True), run_spec(cancel=False), "a cancelled run stays cancelled"),
 ]
 

@@ -141,7 +141,7 @@ def test_columns_that_differ_in_case_only() -> None:
 def test_shaping_without_expressions_imports_no_engine() -> None:
     script = """
 import sys, pyarrow as pa
-from millstream_api.pipeline import StreamSpec
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Batch
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.shaping import Shaper

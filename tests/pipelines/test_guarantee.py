@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from millstream_api.pipeline import StreamSpec
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.guarantee import guarantee, weakest
 
 

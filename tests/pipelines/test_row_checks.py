@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from millstream_api.pipeline import CheckSpec
+from millstream_api.stream import CheckSpec
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.schema import schema_of

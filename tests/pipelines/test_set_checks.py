@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from millstream_api import CheckResult
-from millstream_api.pipeline import CheckSpec
+from millstream_api.stream import CheckSpec
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.set_checks import SetChecks, enforce
 

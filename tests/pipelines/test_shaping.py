@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from millstream_api.pipeline import StreamSpec
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Batch
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema

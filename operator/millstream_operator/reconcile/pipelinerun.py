@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from millstream_api import conditions
+from millstream_api import RunOptions, conditions
 from millstream_api.pipeline import PipelineSpec
 from millstream_api.pipelinerun import PipelineRunSpec, PipelineRunStatus
 from millstream_operator.objects.configmap import plan_configmap, plan_name
@@ -146,7 +146,7 @@ def _start(run: _Run) -> Outcome:
     if not (around and pipeline and spec and around.source and around.warehouse):
         raise AssertionError("a run without source or warehouse was not blocked")
     plan = plans.run_plan(pipeline, spec, around.source, around.warehouse)
-    env = {"MILLSTREAM_FULL_REFRESH": "true"} if run.spec.full_refresh else {}
+    env = RunOptions.model_validate(run.spec.model_dump(include=set(RunOptions.model_fields))).environment()
     body = run_job_spec(pipeline, run.owner, spec, plan, run.ctx.runner, env)
     made = job(job_name(run.view.body), run.owner, body, plan_name(pipeline, plan))
     known = {"job": made["metadata"]["name"], "plan": plan_name(pipeline, plan)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from millstream_api.pipeline import Duration, TableName
+from millstream_api.stream import Duration, TableName
 from millstream_pipelines.checks.base import CheckConfig, Finding
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.queries import TableQueries

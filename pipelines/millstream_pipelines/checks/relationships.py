@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from millstream_api.pipeline import TableName
+from millstream_api.stream import TableName
 from millstream_pipelines.checks.base import CheckConfig, Finding
 from millstream_pipelines.queries import TableQueries
 

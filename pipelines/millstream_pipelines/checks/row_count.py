@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from millstream_api.pipeline import TableName
+from millstream_api.stream import TableName
 from millstream_pipelines.checks.base import CheckConfig, Finding
 from millstream_pipelines.queries import TableQueries
 

@@ -11,6 +11,7 @@ CONDITIONS = {
     "Reachable": "the last probe reached the source or warehouse",
     "Fresh": "the newest row is younger than `spec.freshness.maxAge`",
     "Passing": "every check of the last run passed",
+    "SchemaDrift": "True when the source's shape differs from the target's; the message lists the columns.",
 }
 
 REASONS = {

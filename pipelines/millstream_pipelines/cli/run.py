@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from millstream_api import ExitCode, RunReport
+from millstream_api import ExitCode, RunOptions, RunReport
 from millstream_api.pipeline import PipelineSpec
 from millstream_pipelines.cli.output import log, number, print_json, size, table
 from millstream_pipelines.cli.places import reachable
@@ -45,7 +45,8 @@ def command(arguments: argparse.Namespace) -> int:
     for note in catalog.ignored:
         log(f"not ours, ignored: {note}")
     with reachable(planned) as ready:
-        ended = [run_pipeline(item, arguments.full_refresh) for item in ready]
+        options = RunOptions(full_refresh=arguments.full_refresh)
+        ended = [run_pipeline(item, options) for item in ready]
         if arguments.report is not None:
             from millstream_pipelines.report import write_report
 
@@ -69,7 +70,7 @@ def _active(pipelines: list[Manifest]) -> Iterator[Manifest]:
             yield item
 
 
-def run_pipeline(planned: Planned, full_refresh: bool, sleep: Callable[[float], None] = time.sleep) -> Ended:
+def run_pipeline(planned: Planned, options: RunOptions, sleep: Callable[[float], None] = time.sleep) -> Ended:
     """Run one Pipeline; on exit code 75 try again as `spec.retries` says, the wait doubling each time."""
     from millstream_pipelines.runner import RunRequest, execute
 
@@ -80,7 +81,7 @@ def run_pipeline(planned: Planned, full_refresh: bool, sleep: Callable[[float], 
     attempt = 0
     while True:
         attempt += 1
-        request = RunRequest(planned.plan, planned.secrets, run, f"{holder}-{attempt}", full_refresh)
+        request = RunRequest(planned.plan, planned.secrets, run, f"{holder}-{attempt}", options)
         with progress() as shown:
             report = execute(request, shown)
         if report.exit_code != ExitCode.RETRIABLE or attempt > limit:

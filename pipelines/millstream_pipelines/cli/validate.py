@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from millstream_api.datasource import Connected
-from millstream_api.pipeline import CheckSpec, PipelineSpec
+from millstream_api.pipeline import PipelineSpec
+from millstream_api.stream import CheckSpec
 from millstream_pipelines.cli.output import print_json
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.manifests import Catalog, Finding, Manifest, ManifestError, plan_pipeline, read_catalog

@@ -22,6 +22,22 @@ class StreamInfo:
 
 
 @dataclass(frozen=True)
+class Range:
+    """A half-open stretch of the cursor, `start` <= cursor < `end`, in the cursor type's spelling."""
+
+    start: str
+    end: str
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One of `count` disjoint slices that together are the whole stream; `index` counts from 0."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
 class ReadRequest:
     """What to read. `position` is the last committed one, None for a first read or mode full."""
 
@@ -32,6 +48,18 @@ class ReadRequest:
     position: Position | None = None
     columns: tuple[str, ...] = ()
     """Take only these columns; empty means all. A hint: a source may send more."""
+    range: Range | None = None
+    """Only this stretch of the cursor (a backfill); only for a source with feature `range`."""
+    slice: Slice | None = None
+    """Only this slice of the stream, in mode full; only for a source with feature `slice`."""
+
+
+Feature = Literal["range", "slice"]
+
+
+def features_of(source: Source) -> frozenset[Feature]:
+    """Return what a source can do beyond reading a stream from a position; most can do no more."""
+    return getattr(source, "features", frozenset())
 
 
 @runtime_checkable
@@ -40,6 +68,9 @@ class Source(Protocol):
 
     Errors: RetriableError when the other side is away, slow or limits us; ConfigurationError when the manifest or
     the Secret is wrong; DataError when the data as a whole cannot be read. A single bad row is a Reject in its batch.
+
+    What else `read` can do is said by an optional class variable `features: frozenset[Feature]`: `range` (stretches of
+    the cursor), `slice` (disjoint slices of one state). A request asks for neither where the source does not say so.
     """
 
     Config: ClassVar[type[BaseModel]]

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 import pytest
 
-from millstream_api.pipeline import CheckSpec
+from millstream_api.stream import CheckSpec
 from millstream_pipelines import registry
 from millstream_pipelines.checks.base import RowCheck, SetCheck
 from millstream_pipelines.errors import ConfigurationError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from millstream_api.pipeline import Contract
+from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.testing.warehouse_case import PEOPLE, WarehouseCase, totals, write

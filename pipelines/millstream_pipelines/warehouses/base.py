@@ -10,7 +10,8 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from millstream_api import RunReport
-from millstream_api.pipeline import Contract, TransformSpec
+from millstream_api.pipeline import TransformSpec
+from millstream_api.stream import Contract, Scd2
 from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
@@ -35,12 +36,15 @@ class LoadSpec:
     """Who loads: the pod or process. Two holders of one run are two attempts."""
     target: str
     mode: Literal["full", "incremental"]
-    disposition: Literal["append", "replace", "merge"]
+    disposition: Literal["append", "replace", "merge", "scd2"]
     primary_key: tuple[str, ...] = ()
     contract: Contract = field(default_factory=Contract)
     cursor_field: str | None = None
     """Among rows of one key in one transaction the largest cursor wins, then the last read."""
     full_refresh: bool = False
+    scd2: Scd2 = field(default_factory=Scd2)
+    deleted_field: str | None = None
+    """Target-side name of the column that marks a deleted row (`StreamSpec.deletes.column`)."""
 
 
 @dataclass(frozen=True)

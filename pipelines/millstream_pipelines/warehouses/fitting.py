@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from millstream_api.pipeline import Contract
+from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.schema import Column, Schema
 

@@ -23,11 +23,11 @@ def environment(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_contract_with_the_engine() -> None:
-    pod = template(env={"MILLSTREAM_FULL_REFRESH": "true"})
+    pod = template(env={"MILLSTREAM_OPTIONS": "{}"})
     container = pod["spec"]["containers"][0]
     assert (container["name"], container["image"], container["args"]) == ("runner", "runner:1", ["run"])
     assert environment(pod)["MILLSTREAM_PLAN"] == "/millstream/plan/plan.json"
-    assert environment(pod)["MILLSTREAM_FULL_REFRESH"] == "true"
+    assert environment(pod)["MILLSTREAM_OPTIONS"] == "{}"
     assert environment(pod)["MILLSTREAM_RUN"]["fieldRef"]["fieldPath"] == (
         "metadata.labels['batch.kubernetes.io/job-name']"
     )

@@ -60,7 +60,7 @@ def test_manual_run_starts_a_job(ctx: Context) -> None:
         == (job["metadata"]["ownerReferences"][0])
     )
     env = {item["name"]: item.get("value") for item in job["spec"]["template"]["spec"]["containers"][0]["env"]}
-    assert env["MILLSTREAM_FULL_REFRESH"] == "true"
+    assert env["MILLSTREAM_OPTIONS"] == '{"fullRefresh": true}'
     assert "MILLSTREAM_JITTER_SECONDS" not in env
     assert plan["metadata"]["ownerReferences"][0]["kind"] == "Pipeline"
     assert phase(outcome) == "Running"

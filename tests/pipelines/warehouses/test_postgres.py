@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millstream_api.pipeline import Contract
+from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.testing.warehouse import WarehouseSuite

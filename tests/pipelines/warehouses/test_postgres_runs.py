@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from millstream_api.pipeline import ErrorBudget, StreamSpec
+from millstream_api import RunOptions
+from millstream_api.pipeline import ErrorBudget
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.progress import Silence
 from millstream_pipelines.registry import configured
@@ -32,7 +34,7 @@ class TestRun(PostgresCase):
             identity=f"suite/{self.suffix}",
             run="run-1",
             holder="pod-1",
-            full_refresh=False,
+            options=RunOptions(),
             progress=Silence(),
         )
 

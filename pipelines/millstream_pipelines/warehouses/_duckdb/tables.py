@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from millstream_api.pipeline import Contract
+from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._duckdb.connection import rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from psycopg2.extensions import connection as Connection
 
-from millstream_api.pipeline import Contract
+from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema, normalized
 from millstream_pipelines.warehouses._postgres.connection import one
