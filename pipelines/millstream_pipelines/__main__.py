@@ -13,6 +13,8 @@ from pathlib import Path
 from millstream_api import ExitCode, RunOptions, RunPlan, RunReport
 from millstream_api.run_options import OPTIONS_ENV
 from millstream_api.run_plan import PLAN_DIR, PLAN_KEY, SECRETS_DIR
+from millstream_pipelines import failpoints
+from millstream_pipelines.errors import ConfigurationError
 
 _TERMINATION_LOG = "/dev/termination-log"
 
@@ -27,6 +29,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stopped)
     report = _report()
     raw = report.fitted()
+    failpoints.reached("reporting")
     _write(Path(os.environ.get("MILLSTREAM_TERMINATION_LOG", _TERMINATION_LOG)), raw)
     sys.stdout.write(report.model_dump_json(by_alias=True, exclude_none=True) + "\n")
     return int(report.exit_code)
@@ -38,6 +41,10 @@ def _stopped(*_: object) -> None:
 
 def _report() -> RunReport:
     path = Path(os.environ.get("MILLSTREAM_PLAN", f"{PLAN_DIR}/{PLAN_KEY}"))
+    try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE))
+    except ConfigurationError as error:
+        return RunReport(exit_code=error.exit_code, reason="InvalidSetting", message=str(error))
     try:
         plan = RunPlan.model_validate_json(path.read_text())
     except (OSError, ValueError) as error:

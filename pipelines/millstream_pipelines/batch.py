@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-MAX_BATCH_ROWS = 100_000
+from millstream_pipelines.errors import ConfigurationError
+
+
+def _max_rows(text: str | None) -> int:
+    rows = int(text) if text and text.isdecimal() else 0 if text else 100_000
+    if not 1 <= rows <= 100_000:
+        raise ConfigurationError(f"MILLSTREAM_BATCH_ROWS is '{text}'; write a whole number from 1 to 100000")
+    return rows
+
+
+MAX_BATCH_ROWS = _max_rows(os.environ.get("MILLSTREAM_BATCH_ROWS"))
 MAX_BATCH_BYTES = 64 * 1024 * 1024
 
 Position = dict[str, Any]

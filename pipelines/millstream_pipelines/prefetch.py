@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import TypeVar
 
+from millstream_pipelines.failpoints import reached
+
 Item = TypeVar("Item")
 _AHEAD = 1  # one batch waiting, one being read, one being written: three in memory at most
 
@@ -32,6 +34,7 @@ def prefetched(items: Iterator[Item]) -> Iterator[Item]:
     def work() -> None:
         try:
             for item in items:
+                reached("source-read")
                 if not put("item", item):
                     break
             put("end", None)

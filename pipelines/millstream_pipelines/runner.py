@@ -17,6 +17,7 @@ from millstream_api.pipeline import PipelineSpec
 from millstream_api.stream import StreamSpec
 from millstream_pipelines import registry
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import freshness
 from millstream_pipelines.guarantee import weakest
 from millstream_pipelines.progress import Progress, Silence
@@ -199,6 +200,7 @@ class _Run:
 
     def close(self, report: RunReport) -> None:
         warehouse, source = self.warehouse, self.source
+        reached("ending")
         actions: list[tuple[str, Callable[[], None]]] = []
         if warehouse is not None:
             actions.append(("recording the run", lambda: warehouse.record_run(self.identity, self.request.run, report)))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from millstream_api import CheckResult, RunOptions, StreamReport
 from millstream_api.pipeline import ErrorBudget
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.batch import Batch, Position, Reject
+from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.errors import DataError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.prefetch import prefetched
@@ -23,7 +24,7 @@ from millstream_pipelines.sources.base import ReadRequest, Source
 from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, Warehouse
 
 # A commit costs a flush; a page of a hundred rows is not worth one.
-_COMMIT_ROWS = 50_000
+_COMMIT_ROWS = min(50_000, MAX_BATCH_ROWS)
 _COMMIT_SECONDS = 10.0
 _MAX_REFUSED = 1000  # rows kept for triage when a whole chunk is refused; the source still has them all
 
@@ -79,6 +80,7 @@ class StreamRun:
         info = self.source.describe(stream.name, tuple(stream.select))
         shaper = Shaper(stream, info.schema, f"stream '{stream.name}'", self._mask_key())
         load = self.warehouse.load(self._load_spec())
+        reached("lease-taken")
         try:
             request = self._request(load.position)
             self.result.guarantee, _ = guarantee(stream, *self.source.guarantee(request))
@@ -112,6 +114,7 @@ class StreamRun:
 
     def _bind(self, shaper: Shaper, load: StreamLoad) -> RowChecks:
         target = load.shape(shaper.schema)
+        reached("shaped")
         shaper.bind(target)
         if self._checks is not None:
             self._earlier = _summed(self._checks.results(), self._earlier)
@@ -141,6 +144,7 @@ class StreamRun:
         self._refused += kept[: _MAX_REFUSED - len(self._refused)]
         self._check_budget()
         load.write(rows, kept, counts)
+        reached("written")
         self._uncommitted = True
         self._pending_rows += counts.read
         self._pending_quarantined += counts.quarantined
@@ -149,6 +153,7 @@ class StreamRun:
     def _settle(self, load: StreamLoad) -> None:
         """Settle, and hold the budget against the rows that only the warehouse could refuse."""
         late = load.settle().quarantined - self._pending_quarantined
+        reached("settled")
         if late:
             self._pending_quarantined += late
             self._seen = self._seen + Counts(quarantined=late)
@@ -172,6 +177,7 @@ class StreamRun:
 
     def _commit(self, load: StreamLoad, position: Position | None) -> None:
         load.commit(position)
+        reached("committed")
         self._pending_rows = 0
         self._pending_quarantined = 0
         self._uncommitted = False

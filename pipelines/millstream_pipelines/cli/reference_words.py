@@ -67,6 +67,18 @@ SETTINGS = (
         "the pipeline's `namespace/name`",
         "Key of `mask: hash`. Set it to keep hashes equal across pipelines and hard to guess.",
     ),
+    (
+        "MILLSTREAM_BATCH_ROWS",
+        "command, pod",
+        "100000",
+        "Most rows in a batch, and in a commit where it is less than 50 000. Small values cost speed.",
+    ),
+    (
+        "MILLSTREAM_FAILPOINT",
+        "pod",
+        "",
+        "For tests of failures: `place:nth:action` kills, stops or fails the run there; see `docs/how-to/faults.md`.",
+    ),
     ("CI", "command", "", "Any value: plain lines instead of bars, also on a terminal."),
     ("NO_COLOR", "command", "", "Any value: no colours."),
 )

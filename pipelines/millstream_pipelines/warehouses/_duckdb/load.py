@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.errors import DataError, MillstreamError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._duckdb import stage
 from millstream_pipelines.warehouses._duckdb.connection import rows as asked
@@ -72,8 +73,10 @@ class DuckDBLoad:
         self._connection.execute("BEGIN")
         self._open = True
         self._lease.verify()
+        reached("begun")
         if self._spec.disposition == "replace":
             run(self._connection, f"DELETE FROM {quote_table(self._spec.target, SCHEMA)}")
+            reached("old-rows-deleted")
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -130,6 +133,7 @@ class DuckDBLoad:
                         connection.execute(statement)
                 connection.register(stage.ARRIVING, stage.numbered(kept, self._staged_rows))
                 self._staged_rows += run(connection, stage.fill_statement(plan))
+                reached("staged")
             else:
                 connection.register(stage.ARRIVING, kept)
                 self._counts = self._counts + Counts(loaded=run(connection, stage.insert_statement(plan)))
@@ -164,6 +168,7 @@ class DuckDBLoad:
             self._connection.register("millstream_rejects", table)
             self._connection.execute("INSERT INTO _millstream.quarantine BY NAME FROM millstream_rejects")
             self._connection.unregister("millstream_rejects")
+            reached("quarantined")
 
     def record_refused(self, rejects: Iterable[Reject]) -> None:
         """See `StreamLoad.record_refused`."""
@@ -181,6 +186,7 @@ class DuckDBLoad:
                 if statements[0].startswith("DELETE"):
                     loaded = loaded[1:]
                 run(self._connection, f"DROP TABLE {stage.NAME}")
+                reached("merged")
                 self._counts = self._counts + Counts(loaded=sum(loaded), duplicate=self._staged_rows - sum(loaded))
                 self._staged_rows = 0
         self._settled = True
@@ -207,7 +213,9 @@ class DuckDBLoad:
         try:
             with self._translating(f"committing into {spec.target}"):
                 self._lease.advance(where)
+                reached("position-advanced")
                 self._enter(counts, where)
+                reached("ledger-entered")
                 self._connection.execute("COMMIT")
         except BaseException:
             self.rollback()

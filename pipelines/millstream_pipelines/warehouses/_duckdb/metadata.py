@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import duckdb
 
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.warehouses._duckdb.connection import rows, translating
 
 _MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -67,6 +68,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, owner: str) -> int:
                 for statement in _MIGRATIONS[number - 1]:
                     connection.execute(statement)
                 connection.execute("INSERT INTO _millstream.version (version) VALUES (?)", [number])
+            reached("migrated")
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")

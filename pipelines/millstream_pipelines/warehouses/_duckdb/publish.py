@@ -8,6 +8,7 @@ import duckdb
 
 from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.errors import ConfigurationError, DataError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.warehouses._duckdb.connection import rows, run, translating
 from millstream_pipelines.warehouses._duckdb.tables import SCHEMA, kind_of, parts
 from millstream_pipelines.warehouses.names import quote, quote_table
@@ -30,6 +31,7 @@ def materialize(
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(parts(spec.target)[0])}")
             count = build(connection, spec, subquery(spec.sql))
             checked()
+            reached("transform-built")
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pgpq import encoders
 from pgpq import schema as pg
 
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.schema import Column, Schema
 
 _SLICE_ROWS = 10_000  # encoded pieces stay a few MiB, so a batch is never in memory twice
@@ -57,6 +58,7 @@ class CopyStream(io.RawIOBase):
             if piece is None:
                 return b""
             self.digest.update(piece)
+            reached("in-copy")
             self._buffer = memoryview(piece)
         head, self._buffer = self._buffer[:size], self._buffer[size:]
         return bytes(head)

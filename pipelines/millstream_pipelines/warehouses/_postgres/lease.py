@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.errors import ConfigurationError, RetriableError, SupersededError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses.base import LoadSpec
 
@@ -40,6 +41,7 @@ class Lease:
         spec, connection = self._spec, self._connection
         self._try_lock()
         connection.commit()
+        reached("lock-asked")
         run(connection, "INSERT INTO _millstream.state (pipeline, stream) VALUES (%s, %s) ON CONFLICT DO NOTHING",
             self._key)  # fmt: skip
         seen = one(connection, f"SELECT run, holder FROM _millstream.state WHERE {_MINE}", self._key)

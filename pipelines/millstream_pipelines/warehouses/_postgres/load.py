@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.errors import DataError, MillstreamError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import quarantine, refusals, stage
 from millstream_pipelines.warehouses._postgres.connection import one, run, translated
@@ -76,10 +77,12 @@ class PostgresLoad:
         """Open a transaction as the lease's holder; in a replace, the old rows go in the same transaction."""
         self._lease.verify()
         self._open = True
+        reached("begun")
         if self._spec.disposition == "replace":
             # DELETE, not TRUNCATE or a rename: readers see the old rows until the commit, in any isolation level,
             # and views, grants and foreign keys stay.
             run(self._connection, f"DELETE FROM {quote_table(self._spec.target)}")
+            reached("old-rows-deleted")
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -127,6 +130,7 @@ class PostgresLoad:
                 run(self._connection, statement)
         numbered = plan.numbered(rows, self._staged_rows)
         self._staged_rows += self._sent_rows(stage.NAME, numbered, plan.columns)
+        reached("staged")
 
     def _sent_rows(self, table: str, rows: pa.RecordBatch, schema: Schema) -> int:
         """COPY rows into a table and return how many the server took; a trigger may have dropped some."""
@@ -168,6 +172,7 @@ class PostgresLoad:
             loaded = run(self._connection, statement)
         self._counts = self._counts + Counts(loaded=loaded, duplicate=self._staged_rows - loaded)
         run(self._connection, f"DROP TABLE {stage.NAME}")
+        reached("merged")
         self._staged_rows = 0
 
     def _set_aside(self, plan: stage.StagePlan) -> None:
@@ -198,7 +203,9 @@ class PostgresLoad:
         try:
             with self._translating(f"committing into {spec.target}"):
                 self._lease.advance(where)
+                reached("position-advanced")
                 self._enter(counts, where)
+                reached("ledger-entered")
                 self._connection.commit()
         except BaseException:
             self.rollback()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psycopg2.extensions import connection as Connection
 
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.warehouses._postgres.connection import one, run, translating
 
 _MIGRATIONS: tuple[str, ...] = (
@@ -64,6 +65,7 @@ def migrate(connection: Connection, owner: str) -> int:
                 run(connection, _MIGRATIONS[number - 1])
                 run(connection, "INSERT INTO _millstream.version (version) VALUES (%s)", (number,))
                 version = number
+            reached("migrated")
         connection.commit()
     return version
 

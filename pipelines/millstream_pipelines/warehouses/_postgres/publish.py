@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.connection import one, run, translating
 from millstream_pipelines.warehouses._postgres.tables import read_shape, schema_statements, unique_index
@@ -33,6 +34,7 @@ def materialize(connection: Connection, spec: TransformSpec, checked: Callable[[
                 run(connection, statement)
             rows = build(connection, spec, subquery(spec.sql))
             checked()
+            reached("transform-built")
             connection.commit()
         return rows
     except BaseException:

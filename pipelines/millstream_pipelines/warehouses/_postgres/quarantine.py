@@ -8,6 +8,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extras import execute_values
 
 from millstream_pipelines.batch import Reject
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.row_json import message_text, row_text, storable
 
@@ -24,3 +25,4 @@ def insert(connection: Connection, spec: LoadSpec, seq: int, rejects: Iterable[R
     if values:
         with connection.cursor() as cursor:
             execute_values(cursor, f"INSERT INTO {INTO} VALUES %s", values, page_size=1000)
+        reached("quarantined")

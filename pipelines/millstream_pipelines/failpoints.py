@@ -1,0 +1,87 @@
+"""Named places of a run where tests make the process die, sleep or fail. Unarmed, a place costs one comparison.
+
+A pod arms one with MILLSTREAM_FAILPOINT=`place:nth:action`: at the nth time the place is reached, `kill` ends the
+process as SIGKILL does, `stop` puts it to sleep until SIGCONT, `error` raises.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Literal, get_args
+
+from millstream_pipelines.errors import ConfigurationError, unknown_value
+
+VARIABLE = "MILLSTREAM_FAILPOINT"
+Place = Literal[
+    "migrated",  # `_millstream` is made, not committed
+    "lock-asked",  # the stream's advisory lock was asked for, the epoch not moved
+    "lease-taken",
+    "shaped",
+    "source-read",  # in the thread that reads
+    "begun",
+    "old-rows-deleted",  # of a replace
+    "in-copy",
+    "staged",
+    "quarantined",
+    "written",
+    "merged",
+    "settled",
+    "position-advanced",
+    "ledger-entered",  # the last instant before the commit
+    "committed",
+    "transform-built",
+    "ending",  # everything is committed, the report is not recorded
+    "reporting",  # the report is recorded, the termination log is not written
+]
+Action = Literal["kill", "stop", "error"]
+
+
+class FailpointError(Exception):
+    """What an `error` failpoint raises: an error that nobody foresaw."""
+
+
+class _Armed:
+    """The one place that is armed, and how often it must still be reached."""
+
+    def __init__(self, place: str, left: int, action: str) -> None:
+        self.place, self.left, self.action = place, left, action
+        self._guard = threading.Lock()  # one place is reached by the reading thread
+
+    def reached(self, place: str) -> None:
+        if place != self.place:
+            return
+        with self._guard:
+            self.left -= 1
+            if self.left != 0:
+                return
+        if self.action == "error":
+            raise FailpointError(f"failpoint '{place}'")
+        os.kill(os.getpid(), signal.SIGKILL if self.action == "kill" else signal.SIGSTOP)
+
+
+_armed: _Armed | None = None
+
+
+def reached(place: Place) -> None:
+    """Say that the run is at this place."""
+    if _armed is not None:
+        _armed.reached(place)
+
+
+def arm(text: str | None) -> None:
+    """Arm the place that `text` names; none with an empty text. ConfigurationError when it cannot be read."""
+    global _armed
+    if not text:
+        _armed = None
+        return
+    place, _, rest = text.partition(":")
+    nth, _, action = rest.partition(":")
+    if place not in get_args(Place):
+        raise unknown_value(VARIABLE, "place", place, get_args(Place))
+    if not nth.isdecimal() or nth == "0" or action not in get_args(Action):
+        raise ConfigurationError(
+            f"{VARIABLE} is '{text}'; write place:nth:action, nth from 1, action one of {', '.join(get_args(Action))}"
+        )
+    _armed = _Armed(place, int(nth), action)
