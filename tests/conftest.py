@@ -32,6 +32,20 @@ def pytest_runtest_makereport(
     return report
 
 
+_CLUSTER = {"control_plane", "node", "namespace"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the work of several processes (`make test`): the cluster's tests are one group, so there is one cluster.
+
+    They mostly wait; every other file is a group of its own and fills the time.
+    """
+    for item in items:
+        names = set(getattr(item, "fixturenames", ()))
+        group = "cluster" if names & _CLUSTER or "cluster" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def root() -> Path:
     """The checkout."""

@@ -82,6 +82,7 @@ def _build(image: Image) -> None:
     began = time.monotonic()
     print(f"building the {image.target} image ...", flush=True)
     with _buildah() as buildah:
+        run([*buildah, "rm", "--all"], "removing what an interrupted build left", timeout_s=300)
         if len(_names(buildah, "--all")) > _KEPT_LAYERS:
             run([*buildah, "rmi", "--all", "--force"], "removing old layers", timeout_s=300)
         _import_base(buildah, base)
