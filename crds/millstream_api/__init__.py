@@ -4,7 +4,7 @@ from millstream_api.kinds import BY_NAME, KINDS, Kind
 from millstream_api.meta import API_VERSION, GROUP, VERSION
 from millstream_api.run_options import RunOptions
 from millstream_api.run_plan import Endpoint, RunPlan
-from millstream_api.run_report import CheckResult, ExitCode, RunReport, StreamReport
+from millstream_api.run_report import CheckResult, Drift, ExitCode, RunReport, StreamReport
 
 __all__ = [
     "API_VERSION",
@@ -13,6 +13,7 @@ __all__ = [
     "KINDS",
     "VERSION",
     "CheckResult",
+    "Drift",
     "Endpoint",
     "ExitCode",
     "Kind",

@@ -169,7 +169,11 @@ KINDS: tuple[Kind, ...] = (
                     "fullRefresh does not go with trigger backfill or replay",
                 ),
                 ("!oldSelf.cancel || self.cancel", "a cancelled run stays cancelled; make a new PipelineRun"),
-            )
+            ),
+            "window": (
+                ("!(has(self.interval) && has(self.step))", "give interval or step, not both"),
+                ("self.from != self.to", "from must be before to"),
+            ),
         },
     ),
     Kind(

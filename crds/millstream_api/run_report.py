@@ -54,8 +54,19 @@ class CheckResult(StatusModel):
     message: str = Field(default="", description="What was seen and what was expected.")
 
 
+class Drift(StatusModel):
+    """A change of a stream's shape at its source, and what became of it."""
+
+    stream: str = Field(description="Stream name.")
+    column: str = Field(description="Column name.")
+    change: Literal["added", "dropped", "widened", "narrowed", "retyped"] = Field(description="What changed.")
+    before: str = Field(default="", description="Type before; empty for an added column.")
+    after: str = Field(default="", description="Type now; empty for a dropped column.")
+    action: str = Field(default="", description="What was done, in a few words, for example `added to raw.flights`.")
+
+
 class RunReport(StatusModel):
-    """The result of one attempt."""
+    """The result of one attempt; of a sharded run, of one shard, until one publishes what all have staged."""
 
     version: int = Field(default=1, description="Version of this document.")
     exit_code: int = Field(description="The exit code of the runner.")
@@ -70,6 +81,14 @@ class RunReport(StatusModel):
     freshness: str | None = Field(default=None, description="Time of the newest row, RFC 3339 UTC.")
     guarantee: str = Field(default="", description="Weakest guarantee of the streams.")
     duration_seconds: float = Field(default=0, description="How long the attempt took, in seconds.")
+    drift: list[Drift] = Field(default_factory=list, description="Changes of the source's shape that this run met.")
+    drift_count: int = Field(default=0, description="How many changes there were, listed or not.")
+    intervals_done: int = Field(default=0, description="Intervals of a backfill's window that are committed.")
+    intervals_total: int = Field(default=0, description="Intervals of a backfill's window.")
+    shards: int = Field(default=0, description="Shards of the run; 0 for a run that is one process.")
+    published: bool = Field(
+        default=False, description="Whether this shard published the run; its counts are those of the whole run."
+    )
     discovered: list[StreamStatus] = Field(default_factory=list, description="Streams a probe found.")
     discovered_count: int = Field(default=0, description="How many streams a probe found.")
     server_version: str | None = Field(default=None, description="Version a probed warehouse reports.")
@@ -80,14 +99,16 @@ class RunReport(StatusModel):
         go, the totals and the message stay."""
         report = self.model_copy(deep=True)
         report.message = _clipped(report.message, 1000)
+        report.drift_count = max(report.drift_count, len(report.drift))
         report.checks = [check for check in report.checks if check.outcome != "passed"]
         while len(raw := report.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()) > (
             limit_bytes
         ):
             if not _shrink(report):
-                return RunReport(
-                    exit_code=report.exit_code, reason=report.reason, message=_clipped(report.message, 300)
-                ).fitted(limit_bytes)
+                kept = {
+                    name: getattr(report, name) for name in ("exit_code", "reason", "totals", "shards", "published")
+                }
+                return RunReport(**kept, message=_clipped(report.message, 300)).fitted(limit_bytes)
         return raw
 
 
@@ -105,7 +126,7 @@ def _shrink(report: RunReport) -> bool:
     if wide is not None and len(wide.columns) > 5:
         wide.columns = wide.columns[: max(5, len(wide.columns) // 2)]
         return True
-    for details in (report.discovered, report.streams, report.checks):
+    for details in (report.discovered, report.drift, report.streams, report.checks):
         if details:
             details.pop()
             return True

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from api.manifests import pipeline_spec, stream
 from millstream_api.pipeline import PipelineSpec
+from millstream_api.run_options import Window
+from millstream_api.run_report import Drift, RunReport, StreamReport
 
 
 def schedule(**more: Any) -> dict[str, Any]:
@@ -35,3 +37,36 @@ def test_refused(spec: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize("cron", ["*/15 * * * *", "@daily", "0 3 * * 1-5", "30 2 1 * *"])
 def test_cron_accepted(cron: str) -> None:
     assert PipelineSpec.model_validate(schedule(cron=cron)).schedule is not None
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        ({"from": "2026-02-01", "to": "2026-01-01"}, "`from` must be before `to`, got '2026-02-01' and '2026-01-01'"),
+        ({"from": "2026-01-01T02:00:00+02:00", "to": "2026-01-01"}, "`from` must be before `to`"),
+        ({"from": "10", "to": "9"}, "`from` must be before `to`"),
+        ({"from": "a", "to": "a"}, "`from` must be before `to`"),
+        ({"from": "1", "to": "9", "interval": "1d", "step": 5}, "not both"),
+        ({"from": "2026-01-01", "to": "2026-02-01", "interval": "0h"}, "'0h' has no length"),
+    ],
+)
+def test_window_refused(window: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        Window.model_validate(window)
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [("9", "10"), ("2026-01-01", "2026-01-01T00:00:01Z"), ("2026", "2026-06-01"), ("b", "a")]
+)
+def test_window_accepted(first: str, last: str) -> None:
+    assert Window.model_validate({"from": first, "to": last}).to == last
+
+
+def test_long_drift_fits_a_termination_message_and_is_still_counted() -> None:
+    drift = [Drift(stream="flights", column=f"column_{n}", change="added", after="text") for n in range(200)]
+    totals = StreamReport(name="total", read=7, loaded=7)
+    raw = RunReport(exit_code=0, reason="Succeeded", drift=drift, totals=totals, shards=3, published=True).fitted()
+    told = RunReport.model_validate_json(raw)
+    assert len(raw) <= 4096
+    assert (told.drift[0], told.drift_count, told.totals, told.published) == (drift[0], 200, totals, True)

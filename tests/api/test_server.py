@@ -74,6 +74,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Pipeline", pipeline_spec(extract={"shards": 65}), "spec.extract.shards"),
     ("PipelineRun", run_spec(trigger="backfill"), "window and trigger backfill go together"),
     ("PipelineRun", run_spec(window={"from": "1", "to": "2"}), "window and trigger backfill go together"),
+    ("PipelineRun", run_spec(trigger="backfill", window={"from": "1", "to": "1"}), "from must be before to"),
+    (
+        "PipelineRun",
+        run_spec(trigger="backfill", window={"from": "1", "to": "2", "interval": "1d", "step": 1}),
+        "not both",
+    ),
     ("PipelineRun", run_spec(replay={"rule": "x"}), "replay needs trigger replay"),
     ("PipelineRun", run_spec(trigger="replay", fullRefresh=True), "fullRefresh does not go with trigger"),
     ("Pipeline", stream_spec(target="raw; drop"), "spec.streams[0].target"),
