@@ -1,175 +1,93 @@
-"""`make bench`: each path as a ratio to the limit measured in the same run, in interleaved rounds.
+"""`make bench`: each path as a ratio to a limit measured in the same run, in interleaved rounds.
 
-The limits are psql's: `\\copy` for a file, a binary COPY through a pipe between tables. A ratio of 1.0 means as fast as
-that; what the machine does besides slows both. `wall` is the command as a user calls it, start-up included; `run` is
-what the run itself reports.
+What the machine does besides slows both, so the ratio stands where seconds do not. `wall` is the command as a user
+calls it, from the start of the process to its end; `run` is what the run itself reports. After the first round the
+result is compared with what was sent: count and content of every column.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from millstream_pipelines import embedded
+from tests.benchmarks import dataset
+from tests.benchmarks.copying import Checked, Copy
+from tests.benchmarks.delimited import Csv
+from tests.benchmarks.line import Bench, Line, measure
+from tests.benchmarks.merging import Merge
+from tests.benchmarks.ndjson import Ndjson
+from tests.benchmarks.rules import Rules
+from tests.benchmarks.server import serving
+from tests.benchmarks.smallest import SmallestCopy, SmallestCsv
+from tests.benchmarks.table import rendered
 
-DATABASE = "bench"
-SOURCE = """
-CREATE TABLE source AS SELECT n::bigint AS id, md5(n::text)::uuid AS token, 'name ' || n % 5000 AS name,
-  (n % 7 = 0) AS flag, n * 0.5::double precision AS ratio, (n % 100000 / 100.0)::numeric(12,2) AS amount,
-  timestamptz '2026-01-01' + n * interval '1 second' AS at, date '2026-01-01' + n % 365 AS day,
-  CASE WHEN n % 5 > 0 THEN n % 1000 END AS sparse, repeat('x', n % 50) AS padding,
-  jsonb_build_object('n', n) AS document, n % 32000 AS small
-FROM generate_series(1, {rows}) n
-"""
-TYPES = {"token": "uuid", "amount": "numeric(12,2)", "at": "timestamptz", "day": "date", "document": "jsonb"}
-
-
-@dataclass
-class Timed:
-    """Seconds per round, and the largest memory of the process, in MiB."""
-
-    wall: list[float] = field(default_factory=list)
-    inside: list[float] = field(default_factory=list)
-    rss_mib: float = 0
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A server, a folder, and psql."""
-
-    server: embedded.Server
-    folder: Path
-    rows: int
-
-    def psql(self, *statements: str) -> list[str]:
-        """Return psql's command line."""
-        program = embedded.programs(self.folder / "postgres" / "data") / "psql"
-        where = ["-h", self.server.host, "-U", self.server.user, "-d", DATABASE]
-        return [str(program), "-qX", "-v", "ON_ERROR_STOP=1", *where, *(x for s in statements for x in ("-c", s))]
-
-    def sql(self, *statements: str) -> None:
-        """Run statements."""
-        subprocess.run(self.psql(*statements), check=True, stdout=subprocess.DEVNULL)
-
-    def prepare(self) -> None:
-        """Make the source table and the file, and load each once, so that caches are warm."""
-        embedded.ensure_database(self.server, DATABASE)
-        self.sql(SOURCE.format(rows=self.rows))
-        self.sql(f"\\copy source TO '{self.folder / 'source.csv'}' (FORMAT csv, HEADER)")
-        for name in ("csv", "pg"):
-            self.write(name)
-            self.millstream(name, Timed())
-            self.sql(f"CREATE TABLE limit_{name} (LIKE raw.{name})", "CHECKPOINT")
-
-    def write(self, name: str) -> None:
-        """Write the manifests of one path."""
-        config: dict[str, Any] = {"embedded": True, "database": DATABASE}
-        source: dict[str, Any] = {"type": "postgres", "config": config}
-        columns: list[dict[str, str]] = []
-        if name == "csv":
-            streams = [{"name": "source", "glob": "source.csv", "format": "csv"}]
-            source = {"type": "files", "config": {"url": str(self.folder), "streams": streams}}
-            columns = [{"name": column, "type": kind} for column, kind in TYPES.items()]
-        stream = {"name": "source" if name == "csv" else "public.source", "target": f"raw.{name}", "columns": columns}
-        objects = {
-            "DataSource": source,
-            "Warehouse": {"type": "postgres", "config": config},
-            "Pipeline": {"sourceRef": {"name": name}, "warehouseRef": {"name": name}, "streams": [stream]},
-        }
-        documents = [
-            {"apiVersion": "millstream.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-            for kind, spec in objects.items()
-        ]
-        (self.folder / f"{name}.yaml").write_text("\n---\n".join(map(json.dumps, documents)))
-
-    def millstream(self, name: str, timed: Timed) -> None:
-        """Run one path into an empty table."""
-        self.sql("SET client_min_messages = error", f"DROP TABLE IF EXISTS raw.{name}")
-        line = [sys.executable, "-m", "millstream_pipelines.cli", "run", "-f", f"{name}.yaml", "--json"]
-        started = time.monotonic()
-        with (self.folder / "out.json").open("w") as out:
-            process = subprocess.Popen(line, cwd=self.folder, stdout=out, stderr=subprocess.DEVNULL)
-            _, code, usage = os.wait4(process.pid, 0)
-        timed.wall.append(time.monotonic() - started)
-        document = json.loads((self.folder / "out.json").read_text())
-        report = document["runs"][0]["report"] if not code else sys.exit(f"millstream ended with {code}: {document}")
-        if report["totals"]["loaded"] != self.rows:
-            sys.exit(f"{name}: {report['totals']['loaded']} of {self.rows} rows loaded")
-        timed.inside.append(report["durationSeconds"])
-        timed.rss_mib = max(timed.rss_mib, usage.ru_maxrss / 1024)
-
-    def limit(self, name: str, timed: Timed) -> None:
-        """Do the same with psql alone, into an empty table of the same shape."""
-        self.sql(f"TRUNCATE limit_{name}")
-        started = time.monotonic()
-        if name == "csv":
-            self.sql(f"\\copy limit_csv FROM '{self.folder / 'source.csv'}' (FORMAT csv, HEADER)")
-        else:
-            out = self.psql("COPY source TO STDOUT (FORMAT binary)")
-            reader = subprocess.Popen(out, stdout=subprocess.PIPE)
-            subprocess.run(self.psql("COPY limit_pg FROM STDIN (FORMAT binary)"), stdin=reader.stdout, check=True)
-            if reader.wait():
-                sys.exit("the limit's reader failed")
-        timed.wall.append(time.monotonic() - started)
+LINES: dict[str, type[Line]] = {
+    line.name: line for line in (Copy, Checked, Csv, Ndjson, Merge, Rules, SmallestCopy, SmallestCsv)
+}
 
 
 def main() -> int:
     """Measure, print a table, and write JSON where asked."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rows", type=int, default=500_000, help="rows (default 500,000)")
+    options = _arguments()
+    with _folder() as folder, serving(folder / "postgres") as server:
+        settings = server.settings()
+        bench = Bench(server, folder, options.rows, _say)
+        _say(f"making {options.rows:,} rows × {len(dataset.COLUMNS)} columns")
+        server.sql(dataset.source("source", options.rows), dataset.source("source_tenth", bench.tenth), "ANALYZE")
+        deadline = time.monotonic() + options.minutes * 60
+        found = [_measured(LINES[name](bench), options.rounds, deadline) for name in options.only]
+    print(f"{options.rows:,} rows × {len(dataset.COLUMNS)} columns, medians; goal for memory: {Line.goal_rss_mib} MiB")
+    print(f"server: {settings}\n")
+    print(rendered(found))
+    if options.json:
+        document = {"rows": options.rows, "rounds": options.rounds, "server": settings, "lines": found}
+        options.json.write_text(json.dumps(document, indent=2))
+    return 1 if any("failed" in item for item in found) else 0
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="millstream-bench-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--rows", type=int, default=3_000_000, help="rows (default 3,000,000)")
+    parser.add_argument("--quick", action="store_true", help="300,000 rows")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
+    parser.add_argument("--only", default=",".join(LINES), help=f"lines, separated by commas: {', '.join(LINES)}")
+    parser.add_argument("--minutes", type=float, default=30, help="begin nothing new after that long (default 30)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="millstream-bench-") as folder:
-        os.environ["MILLSTREAM_HOME"] = folder
-        with embedded.serving(Path(folder) / "postgres") as server:
-            found = measured(Bench(server, Path(folder), options.rows), options.rounds)
-    print(f"{options.rows:,} rows × 12 columns, median of {options.rounds} interleaved rounds")
-    print(f"{'path':<26}{'limit s':>9}{'wall s':>9}{'ratio':>8}{'run s':>9}{'ratio':>8}{'krows/s':>9}{'RSS MiB':>9}")
-    for item in found:
-        print(
-            f"{item['path']:<26}{item['limit_s']:>9.2f}{item['wall_s']:>9.2f}{item['wall_ratio']:>8.2f}"
-            f"{item['run_s']:>9.2f}{item['run_ratio']:>8.2f}{item['krows_per_s']:>9.0f}{item['rss_mib']:>9.0f}"
-        )
-    if options.json:
-        options.json.write_text(json.dumps({"rows": options.rows, "paths": found}, indent=2))
-    return 0
+    options.rows = 300_000 if options.quick else options.rows
+    options.only = options.only.split(",")
+    unknown = set(options.only) - set(LINES)
+    if unknown:
+        parser.error(f"no line {', '.join(sorted(unknown))}; known: {', '.join(LINES)}")
+    return options
 
 
-def measured(bench: Bench, rounds: int) -> list[dict[str, Any]]:
-    """Return the figures of both paths."""
-    bench.prepare()
-    ours = {name: Timed() for name in ("csv", "pg")}
-    limits = {name: Timed() for name in ours}
-    for _ in range(rounds):
-        for name in ours:
-            bench.limit(name, limits[name])
-            bench.millstream(name, ours[name])
-    titles = {"csv": "csv → postgres", "pg": "postgres → postgres"}
-    return [_figures(titles[name], ours[name], limits[name], bench.rows) for name in ours]
+def _measured(line: Line, rounds: int, deadline: float) -> dict[str, Any]:
+    if time.monotonic() > deadline:
+        return {"line": line.name, "failed": "time was up before it began; give --minutes"}
+    try:
+        return measure(line, rounds, deadline)
+    except (SystemExit, subprocess.CalledProcessError) as error:  # one line's failure leaves the others their figures
+        _say(str(error))
+        return {"line": line.name, "failed": str(error)}
 
 
-def _figures(title: str, ours: Timed, limit: Timed, rows: int) -> dict[str, Any]:
-    limit_s, wall_s, run_s = (statistics.median(values) for values in (limit.wall, ours.wall, ours.inside))
-    return {
-        "path": title,
-        "limit_s": limit_s,
-        "wall_s": wall_s,
-        "wall_ratio": wall_s / limit_s,
-        "run_s": run_s,
-        "run_ratio": run_s / limit_s,
-        "krows_per_s": rows / run_s / 1000,
-        "rss_mib": ours.rss_mib,
-    }
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,16 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
     assert read(tmp_path, text.encode(encoding), encoding=encoding) == ([{"naïve": "é", "b": "ü"}] * 200_000, [])
 
 
+@pytest.mark.parametrize("shift", range(1, 6))
+def test_a_character_cut_by_a_block_leaves_the_rows_whole(tmp_path: Path, shift: int) -> None:
+    content = "n" * shift + ",b\n" + "x,€\n" * 600_000
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8")
+    found = batches(tmp_path)
+    assert sum(batch.data.num_rows for batch in found) == 600_000
+    assert {value for batch in found for value in batch.data.column("b").unique().to_pylist()} == {"€"}
+    assert rejects(found) == []
+
+
 def test_bytes_that_an_encoding_lacks_are_set_aside(tmp_path: Path) -> None:
     good, bad = read(tmp_path, b"a\n\x80\n\x81\n", encoding="cp1252")
     assert good == [{"a": "€"}]

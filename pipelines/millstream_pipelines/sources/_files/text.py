@@ -60,8 +60,10 @@ class Utf8Blocks(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         wanted = BLOCK_BYTES if size is None or size < 0 else size
-        if not self._held and not self._ended:
-            self._held = self._block(wanted)
+        # Exactly what was asked for, until the end: a reader takes a short answer for a block of its own, and one that
+        # holds no line end (what a character cut in two left over) for a row longer than a block.
+        while len(self._held) < wanted and not self._ended:
+            self._held += self._block(wanted)
         chunk, self._held = self._held[:wanted], self._held[wanted:]
         if chunk:
             self.quotes += chunk.count(self._quote) if self._quote else 0
@@ -81,7 +83,7 @@ class Utf8Blocks(io.RawIOBase):
             if raw and self._ascii_is_plain and self._begun and raw.isascii() and not self._decoder.getstate()[0]:
                 return raw
             text = self._decoder.decode(raw, final=not raw)
-            if not raw and self._begun and not (self.tail + text.encode()).endswith((b"\n", b"\r")):
+            if not raw and self._begun and not ((self._held or self.tail) + text.encode()).endswith((b"\n", b"\r")):
                 text += "\n"
             self._begun = self._begun or bool(text)
             if text:

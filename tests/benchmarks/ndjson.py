@@ -1,0 +1,90 @@
+"""Nested ndjson → a table with its lists as jsonb. The limit is DuckDB reading, pgpq encoding and COPY, by hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.benchmarks import dataset
+from tests.benchmarks.command import Run, run, write_manifests
+from tests.benchmarks.line import Line
+from tests.measuring import measured
+
+_RECORD = """
+CREATE TABLE {table} AS SELECT n::bigint AS id, timestamptz '2024-01-01Z' + n * interval '1 second' AS at,
+  (n * 7919 % 10000000 / 100.0)::numeric(12,2) AS amount, 'Straße ' || n % 5000 AS name,
+  CASE WHEN n % 5 > 0 THEN 'note ' || n % 1000 END AS note, n % 7 = 0 AS flag,
+  jsonb_build_object('id', n % 100000, 'city', 'Zürich', 'score', round(n % 1000 / 8.0, 3)) AS customer,
+  jsonb_build_array(jsonb_build_object('sku', 'a' || n % 100, 'quantity', n % 10, 'price', round(n % 997 / 4.0, 2)),
+    jsonb_build_object('sku', 'b' || n % 100, 'quantity', 1, 'price', 0.1)) AS items
+FROM generate_series(1, {rows}) n
+"""
+TYPES = {
+    "id": "bigint",
+    "at": "timestamptz",
+    "amount": "numeric(12,2)",
+    "name": "text",
+    "note": "text",
+    "flag": "boolean",
+    "customer": "jsonb",
+    "items": "jsonb",
+}
+# As csv with marks that no JSON has, so that the text goes out as it is.
+_RAW = "(FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')"
+
+
+class Ndjson(Line):
+    name = "ndjson"
+    title = "nested ndjson → postgres, lists as jsonb"
+    goal = 1.5
+    note = "the limit writes numbers inside json anew (0.250 becomes 0.25), ours keeps them"
+
+    @property
+    def rows(self) -> int:
+        return max(self.bench.rows // 3, 1)
+
+    def prepare(self) -> None:
+        self.server.sql("CREATE SCHEMA IF NOT EXISTS raw")
+        columns = [{"name": column, "type": kind} for column, kind in TYPES.items()]
+        for suffix, count in (("", self.rows), ("_tenth", max(self.rows // 10, 1))):
+            table = f"records{suffix}"
+            self.server.sql(
+                f"DROP TABLE IF EXISTS {table}",
+                _RECORD.format(table=table, rows=count),
+                f"\\copy (SELECT to_json(r)::text FROM {table} r) TO '{self.bench.folder / table}.ndjson' {_RAW}",
+            )
+            streams = [{"name": "rows", "glob": f"{table}.ndjson", "format": "ndjson"}]
+            write_manifests(
+                self.bench.folder,
+                f"ndjson{suffix}",
+                {"type": "files", "config": {"url": str(self.bench.folder), "streams": streams}},
+                self.bench.warehouse,
+                [{"name": "rows", "target": "raw.ndjson", "columns": columns}],
+            )
+        self.server.sql("DROP TABLE IF EXISTS raw.limit_ndjson", "CREATE TABLE raw.limit_ndjson (LIKE records)")
+
+    def limits(self) -> Mapping[str, Callable[[], float]]:
+        def by_hand() -> float:
+            self.server.sql("TRUNCATE raw.limit_ndjson")
+            script = str(Path(__file__).with_name("limit_ndjson.py"))
+            done = measured(
+                [sys.executable, script, str(self.bench.folder / "records.ndjson"), self.server.dsn], self.bench.folder
+            )
+            if done.code:
+                raise SystemExit(f"the limit of {self.name} ended with {done.code}: {done.err[-2000:]}")
+            return done.wall_s
+
+        return {"duckdb + pgpq": by_hand}
+
+    def before(self) -> None:
+        self.server.sql("DROP TABLE IF EXISTS raw.ndjson")
+
+    def verify(self, found: Run) -> None:
+        columns = tuple(TYPES)
+        self.same(dataset.Content("records", columns), dataset.Content("raw.ndjson", columns))
+        plain = [name for name, kind in TYPES.items() if kind != "jsonb"]
+        self.same(dataset.Content("records", plain), dataset.Content("raw.limit_ndjson", plain))
+
+    def tenth(self) -> Run | None:
+        return run(self.bench.folder, "ndjson_tenth")
