@@ -37,6 +37,7 @@ class StreamReport(StatusModel):
     filtered: int = Field(default=0, description="Rows the filter left out.")
     bytes_read: int = Field(default=0, description="Bytes read, as Arrow.")
     guarantee: str = Field(default="", description="exactly-once, effectively-once or at-least-once.")
+    guarantee_reason: str = Field(default="", description="Why this guarantee, and what would make it stronger.")
 
     def balance(self) -> int:
         """Return read − (loaded + quarantined + duplicate + filtered); 0 when every row is accounted for."""
@@ -52,6 +53,11 @@ class CheckResult(StatusModel):
     outcome: Literal["passed", "failed", "errored", "skipped"] = Field(description="What it found.")
     failed_rows: int = Field(default=0, description="Rows that do not satisfy it.")
     message: str = Field(default="", description="What was seen and what was expected.")
+    samples: list[str] = Field(
+        default_factory=list,
+        max_length=3,
+        description="Some of the values that fail, at most 80 characters each; masked columns as `***`.",
+    )
 
 
 class Drift(StatusModel):
@@ -118,6 +124,14 @@ def _clipped(text: str, limit: int) -> str:
 
 def _shrink(report: RunReport) -> bool:
     """Drop the largest detail in place; False when nothing is left to drop."""
+    for stream in report.streams:
+        if stream.guarantee_reason:
+            stream.guarantee_reason = ""
+            return True
+    for check in reversed(report.checks):
+        if check.samples:
+            check.samples = []
+            return True
     for check in report.checks:
         if len(check.message) > 120:
             check.message = _clipped(check.message, 120)

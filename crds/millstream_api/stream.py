@@ -121,10 +121,12 @@ class CheckSpec(ApiModel):
     )
     name: Identifier | None = Field(default=None, description="Name in reports; empty means type and columns.")
     max_failed_rows: int | None = Field(
-        default=None, ge=0, description="Error budget of this row check: the run fails when more rows break it."
+        default=None,
+        ge=0,
+        description="Error budget of this row check, of either severity: the run fails when more rows break it.",
     )
     max_failed_ratio: float | None = Field(
-        default=None, ge=0, le=1, description="The same as a share of the rows read, 0 to 1."
+        default=None, ge=0, le=1, description="The same as a share of the rows it looks at, 0 to 1."
     )
 
     def parameters(self) -> dict[str, Any]:

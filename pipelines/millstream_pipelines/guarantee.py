@@ -15,13 +15,14 @@ _ORDER = (AT_LEAST_ONCE, EFFECTIVELY_ONCE, EXACTLY_ONCE)
 
 def guarantee(stream: StreamSpec, source: Literal["exact", "repeats"], why: str) -> tuple[str, str]:
     """Return the guarantee and the reason, from what the source promises and how rows are written."""
-    if stream.mode == "full":
-        return EXACTLY_ONCE, "each run is one transaction: all of it or nothing"
+    if stream.mode == "full" and source == "exact":
+        return EXACTLY_ONCE, f"each run is one transaction, all of it or nothing, and {why}"
     if source == "exact":
         return EXACTLY_ONCE, f"rows and cursor commit together, and {why}"
-    if stream.write_disposition == "merge":
+    if stream.write_disposition == "merge" or (stream.write_disposition == "replace" and stream.primary_key):
         return EFFECTIVELY_ONCE, f"{why}; the key keeps rows single"
-    return AT_LEAST_ONCE, f"{why}; writeDisposition 'merge' with a primaryKey would keep rows single"
+    cure = "a primaryKey" if stream.write_disposition == "replace" else "writeDisposition 'merge' with a primaryKey"
+    return AT_LEAST_ONCE, f"{why}; {cure} would keep rows single"
 
 
 def weakest(guarantees: Iterable[str]) -> str:

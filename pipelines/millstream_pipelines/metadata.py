@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.queries import TableQueries
 
 Row = dict[str, Any]
@@ -32,11 +33,22 @@ class Metadata:
     pipeline: str
 
     def exists(self) -> bool:
-        """Return whether a run has ever reached this warehouse."""
-        sql = (
-            "SELECT count(*) FROM information_schema.tables WHERE table_schema = '_millstream' AND table_name = 'runs'"
-        )
-        return bool(self.queries.scalar(sql))
+        """Return whether a run has ever reached this warehouse.
+
+        ConfigurationError when the last was by an older version, whose tables lack what is read here.
+        """
+        if not self._has("runs"):
+            return False
+        if not self._has("accounting"):
+            raise ConfigurationError(
+                f"{self.pipeline}: the schema _millstream in its warehouse was made by an older version of millstream; "
+                "run a pipeline into that warehouse once with this version, which brings it up to date"
+            )
+        return True
+
+    def _has(self, table: str) -> bool:
+        where = f"table_schema = '_millstream' AND table_name = {literal(table)}"
+        return bool(self.queries.scalar(f"SELECT count(*) FROM information_schema.tables WHERE {where}"))
 
     def runs(self, limit: int) -> list[Row]:
         """Return the newest attempts, newest first; `report` is the RunReport as an object."""
@@ -56,6 +68,35 @@ class Metadata:
             "sum(quarantined) AS quarantined, sum(duplicate) AS duplicate, sum(filtered) AS filtered, "
             "sum(bytes) AS bytes, count(*) AS chunks, count(DISTINCT run) AS runs, max(committed_at) AS committed_at "
             f"FROM _millstream.ledger WHERE {self._mine} GROUP BY stream ORDER BY stream"
+        )
+
+    def ledger(self, limit: int, stream: str | None = None, run: str | None = None) -> list[Row]:
+        """Return the newest chunks, newest first; `position` is what the source reads on from."""
+        rows = self._rows(
+            "SELECT stream, seq, run, committed_at, read, loaded, quarantined, duplicate, filtered, bytes, "
+            f"content_hash, position FROM _millstream.ledger WHERE {self._which(stream, run=run)} "
+            f"ORDER BY committed_at DESC, stream, seq DESC LIMIT {limit:d}"
+        )
+        for row in rows:
+            if isinstance(row["position"], str):
+                row["position"] = json.loads(row["position"])
+        return rows
+
+    def accounting(self, stream: str | None = None, run: str | None = None) -> list[Row]:
+        """Return the sums per stream and run, oldest first; `gap` is 0 where they close."""
+        return self._rows(
+            "SELECT stream, run, chunks, read, loaded, quarantined, duplicate, filtered, bytes, gap, first_commit, "
+            f"last_commit FROM _millstream.accounting WHERE {self._which(stream, run=run)} "
+            "ORDER BY stream, first_commit, run"
+        )
+
+    def sequences(self, stream: str | None = None) -> list[Row]:
+        """Return per stream how many chunks the ledger has and how many were committed; equal when none is missing."""
+        return self._rows(
+            "SELECT s.stream, s.seq AS committed, count(l.seq) AS chunks, s.seq - count(l.seq) AS missing "
+            f"FROM (SELECT * FROM _millstream.state WHERE {self._which(stream)}) s "
+            "LEFT JOIN _millstream.ledger l ON l.pipeline = s.pipeline AND l.stream = s.stream "
+            "GROUP BY s.stream, s.seq ORDER BY s.stream"
         )
 
     def checks(self, run: str) -> list[Row]:
@@ -89,13 +130,11 @@ class Metadata:
     def _mine(self) -> str:
         return f"pipeline = {literal(self.pipeline)}"
 
-    def _which(self, stream: str | None, rule: str | None) -> str:
-        parts = [self._mine]
-        if stream is not None:
-            parts.append(f"stream = {literal(stream)}")
-        if rule is not None:
-            parts.append(f"rule = {literal(rule)}")
-        return " AND ".join(parts)
+    def _which(self, stream: str | None = None, rule: str | None = None, run: str | None = None) -> str:
+        wanted = {"stream": stream, "rule": rule, "run": run}
+        return " AND ".join(
+            [self._mine, *(f"{name} = {literal(value)}" for name, value in wanted.items() if value is not None)]
+        )
 
     def _rows(self, sql: str) -> list[Row]:
         text = self.queries.scalar(_AS_JSON[self.queries.dialect].format(sql=sql))

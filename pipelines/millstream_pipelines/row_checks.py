@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -13,13 +14,19 @@ from millstream_api import CheckResult
 from millstream_api.stream import CheckSpec
 from millstream_pipelines import registry
 from millstream_pipelines.batch import Reject
+from millstream_pipelines.budgets import Budget
 from millstream_pipelines.checks.base import RowCheck, SetCheck
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.faults import Fault, refused_rows, rejects_of
 from millstream_pipelines.json_rows import json_rows
+from millstream_pipelines.masking import REDACTED
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
-from millstream_pipelines.set_checks import evaluated
+from millstream_pipelines.set_checks import evaluated, refuse_budget
+
+_SAMPLES = 3
+_SAMPLE_CHARACTERS = 80
+_LOOKED_AT = 50  # rows of a batch in search of different values
 
 
 @dataclass
@@ -28,6 +35,7 @@ class _BoundRowCheck:
     label: str
     check: RowCheck
     failed_rows: int = 0
+    samples: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,19 +67,35 @@ class RowChecks:
     ConfigurationError here, before the first row.
     """
 
-    def __init__(self, specs: Sequence[CheckSpec], schema: Schema, owner: str) -> None:
+    def __init__(
+        self,
+        specs: Sequence[CheckSpec],
+        schema: Schema,
+        owner: str,
+        *,
+        private: frozenset[str] = frozenset(),
+        before: RowChecks | None = None,
+    ) -> None:
+        """`private`: columns whose values no report may show. `before`: the same checks under an earlier shape of the
+        stream, whose counts go on."""
         self.set_checks: list[BoundSetCheck] = []
         self._checks: list[_BoundRowCheck] = []
         self._rows = 0
+        self._owner, self._private = owner, private
         for spec in specs:
             check = _component(spec, owner)
             if isinstance(check, RowCheck):
                 self._checks.append(_BoundRowCheck(spec, spec.name or check.label, check))
             elif isinstance(check, SetCheck):
+                refuse_budget(spec, owner)
                 self.set_checks.append(BoundSetCheck(spec, check))
             else:
                 raise ConfigurationError(f"{owner}: plug-in '{spec.type}' is neither a RowCheck nor a SetCheck")
         self._rehearse(schema, owner)
+        if before is not None:
+            self._rows = before._rows
+            for bound, old in zip(self._checks, before._checks, strict=True):
+                bound.failed_rows, bound.samples = old.failed_rows, old.samples
 
     def apply(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Reject]]:
         """Return the rows that pass every check of severity `error`, and the others with what they break.
@@ -86,6 +110,7 @@ class RowChecks:
             if not failed:
                 continue
             bound.failed_rows += failed
+            self._sample(bound, rows, passed)
             if bound.spec.severity == "error":
                 faults.append(_fault(bound, pc.invert(passed)))
         if not faults:
@@ -106,9 +131,29 @@ class RowChecks:
                 message=f"{bound.failed_rows} of {self._rows} rows fail: {bound.check.message()}"
                 if bound.failed_rows
                 else "",
+                samples=bound.samples,
             )
             for bound in self._checks
         ]
+
+    def budgets(self) -> Iterator[Budget]:
+        """Yield the budgets of the checks that have one, with what was seen so far."""
+        for bound in self._checks:
+            if bound.spec.max_failed_rows is None and bound.spec.max_failed_ratio is None:
+                continue
+            what = f"{self._owner}: check '{bound.label}': {bound.failed_rows} of {self._rows} rows fail it"
+            yield Budget(what, bound.spec.max_failed_rows, bound.spec.max_failed_ratio, bound.failed_rows, self._rows)
+
+    def _sample(self, bound: _BoundRowCheck, rows: pa.RecordBatch, passed: pa.BooleanArray) -> None:
+        """Keep a few of the values that fail, each once."""
+        if len(bound.samples) >= _SAMPLES:
+            return
+        columns = [name for name in bound.check.columns() if rows.schema.get_field_index(name) >= 0]
+        indices = pc.indices_nonzero(pc.invert(passed))[:_LOOKED_AT]
+        for row in json_rows(rows.select(columns).take(indices)):
+            shown = ", ".join(REDACTED if name in self._private else _shown(value) for name, value in row.items())
+            if (shown := shown[:_SAMPLE_CHARACTERS]) and shown not in bound.samples and len(bound.samples) < _SAMPLES:
+                bound.samples.append(shown)
 
     def _rehearse(self, schema: Schema, owner: str) -> None:
         """Check no rows at all, so that what is wrong shows now."""
@@ -123,6 +168,10 @@ class RowChecks:
                 bound.check.passes(none)
             except ConfigurationError as error:
                 raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _shown(value: object) -> str:
+    return "NULL" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _component(spec: CheckSpec, owner: str) -> object:

@@ -26,6 +26,7 @@ class SetChecks:
                 raise ConfigurationError(
                     f"{owner}: check '{spec.type}' looks at rows in flight; put it under a stream's `checks`"
                 )
+            refuse_budget(spec, owner)
             target = check.table() or table
             if target is None:
                 raise ConfigurationError(f"{owner}: check '{spec.type}' needs `target`, the table to look at")
@@ -38,6 +39,16 @@ class SetChecks:
     def enforce(self, results: Iterable[CheckResult]) -> None:
         """Raise DataError when a check of severity `error` did not pass."""
         enforce(self._owner, results)
+
+
+def refuse_budget(spec: CheckSpec, owner: str) -> None:
+    """Raise ConfigurationError when a set check is given a budget: it sets no rows aside, and passes or does not."""
+    for name, value in (("maxFailedRows", spec.max_failed_rows), ("maxFailedRatio", spec.max_failed_ratio)):
+        if value is not None:
+            raise ConfigurationError(
+                f"{owner}: check '{spec.name or spec.type}': {name}: {value}, but a check of a whole table has no "
+                "error budget; take it out: the check's own fields or severity 'warn' say what is tolerated"
+            )
 
 
 def evaluated(spec: CheckSpec, check: SetCheck, table: str, queries: TableQueries) -> CheckResult:

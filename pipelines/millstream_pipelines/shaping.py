@@ -47,6 +47,17 @@ class Shaper:
         self.schema = Schema(tuple(item.column for item in self._plan.outputs), self._key)
         self.bind(self.schema)
 
+    @property
+    def private(self) -> frozenset[str]:
+        """Columns made from what must not be seen, whose values no message may show."""
+        hidden = self._plan.hidden
+        return frozenset(
+            item.column.name
+            for item in self._plan.outputs
+            if item.mask is not None
+            or (item.expression is not None and any(n in hidden for n in item.expression.inputs))
+        )
+
     def covers(self, batch: pa.Schema) -> bool:
         """Return whether the source schema given at the start has all columns of a batch. Types may differ."""
         return set(batch.names) <= set(self._source.names)

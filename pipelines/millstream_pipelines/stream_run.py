@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from millstream_api import CheckResult, RunOptions, StreamReport
 from millstream_api.pipeline import ErrorBudget
 from millstream_api.stream import StreamSpec
+from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
+from millstream_pipelines.budgets import Budget
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import duration
@@ -37,15 +39,18 @@ class StreamResult:
     target: str
     counts: Counts = field(default_factory=Counts)
     guarantee: str = ""
+    guarantee_reason: str = ""
     checks: list[CheckResult] = field(default_factory=list)
 
     def report(self) -> StreamReport:
         """Return it as the report has it."""
         return StreamReport(
-            name=self.name, target=self.target, guarantee=self.guarantee, **{
-                name: getattr(self.counts, name) for name in self.counts.__dataclass_fields__
-            }
-        )  # fmt: skip
+            name=self.name,
+            target=self.target,
+            guarantee=self.guarantee,
+            guarantee_reason=self.guarantee_reason,
+            **{name: getattr(self.counts, name) for name in self.counts.__dataclass_fields__},
+        )
 
 
 @dataclass
@@ -71,7 +76,8 @@ class StreamRun:
         self._refused: list[Reject] = []
         self._last_commit_s = time.monotonic()
         self._checks: RowChecks | None = None
-        self._earlier: list[CheckResult] = []  # of row checks bound to an earlier shape of the stream
+        self._settled = Counts()  # of the open transaction
+        self._accounts = Accounts(f"stream '{self.stream.name}'")
 
     def go(self) -> None:
         """Load the stream. A failure before the last commit leaves what was committed and its position."""
@@ -83,16 +89,19 @@ class StreamRun:
         reached("lease-taken")
         try:
             request = self._request(load.position)
-            self.result.guarantee, _ = guarantee(stream, *self.source.guarantee(request))
+            self.result.guarantee, self.result.guarantee_reason = guarantee(stream, *self.source.guarantee(request))
             if load.already_done is None:
                 self._load(load, request, shaper, info.schema)
         except BaseException as error:
             load.rollback()
             if isinstance(error, DataError) and self._refused:
                 load.record_refused(self._refused)
+            if self._checks is not None and not self.result.checks:
+                self.result.checks = self._reported(self._checks.results())
             self.result.counts = _committed(load)
             raise
         self.result.counts = load.run_counts()
+        self._accounts.verify(load.chunks())
         self.progress.stage(stream.name, "done")
 
     def _load(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> None:
@@ -109,16 +118,16 @@ class StreamRun:
             last = batch.position or last
             if batch.position is not None and not hold and self._commit_is_due():
                 self._settle(load)
-                self._commit(load, batch.position)
+                if not any(budget.spent() for budget in self._budgets()):  # else it waits for more rows
+                    self._commit(load, batch.position)
         self._finish(load, checks, last)
 
     def _bind(self, shaper: Shaper, load: StreamLoad) -> RowChecks:
         target = load.shape(shaper.schema)
         reached("shaped")
         shaper.bind(target)
-        if self._checks is not None:
-            self._earlier = _summed(self._checks.results(), self._earlier)
-        self._checks = RowChecks(self.stream.checks, target, f"stream '{self.stream.name}'")
+        owner = f"stream '{self.stream.name}'"
+        self._checks = RowChecks(self.stream.checks, target, owner, private=shaper.private, before=self._checks)
         return self._checks
 
     def _write(self, load: StreamLoad, shaper: Shaper, checks: RowChecks, batch: Batch) -> None:
@@ -142,7 +151,7 @@ class StreamRun:
         )
         self._seen = self._seen + counts
         self._refused += kept[: _MAX_REFUSED - len(self._refused)]
-        self._check_budget()
+        self._judge()
         load.write(rows, kept, counts)
         reached("written")
         self._uncommitted = True
@@ -152,25 +161,26 @@ class StreamRun:
 
     def _settle(self, load: StreamLoad) -> None:
         """Settle, and hold the budget against the rows that only the warehouse could refuse."""
-        late = load.settle().quarantined - self._pending_quarantined
+        self._settled = load.settle()
         reached("settled")
+        late = self._settled.quarantined - self._pending_quarantined
         if late:
             self._pending_quarantined += late
             self._seen = self._seen + Counts(quarantined=late)
-            self._check_budget()
+            self._judge()
 
-    def _check_budget(self) -> None:
-        budget, seen = self.budget, self._seen
-        where = f"stream '{self.stream.name}': {seen.quarantined} of {seen.read} rows read so far were set aside"
-        cure = "see `millstream quarantine list`; nothing of this chunk was committed"
-        if budget.max_quarantined_rows is not None and seen.quarantined > budget.max_quarantined_rows:
-            raise DataError(f"{where}, more than {budget.max_quarantined_rows} rows; {cure}", reason="ErrorBudgetSpent")
-        ratio = seen.quarantined / seen.read if seen.read else 0.0
-        if budget.max_quarantined_ratio is not None and ratio > budget.max_quarantined_ratio:
-            raise DataError(
-                f"{where}, a share of {ratio:.4f} above {budget.max_quarantined_ratio}; {cure}",
-                reason="ErrorBudgetSpent",
-            )
+    def _judge(self, *, final: bool = False) -> None:
+        """Raise DataError when a budget is spent beyond doubt."""
+        for budget in self._budgets():
+            if (why := budget.judged(final=final)) is not None:
+                cure = "see `millstream quarantine list`; nothing of this chunk was committed"
+                raise DataError(f"{why}; {cure}", reason="ErrorBudgetSpent")
+
+    def _budgets(self) -> list[Budget]:
+        limits, seen = self.budget, self._seen
+        what = f"stream '{self.stream.name}': {seen.quarantined} of {seen.read} rows read so far were set aside"
+        whole = Budget(what, limits.max_quarantined_rows, limits.max_quarantined_ratio, seen.quarantined, seen.read)
+        return [whole, *(self._checks.budgets() if self._checks is not None else ())]
 
     def _commit_is_due(self) -> bool:
         return self._pending_rows >= _COMMIT_ROWS or time.monotonic() - self._last_commit_s >= _COMMIT_SECONDS
@@ -178,6 +188,7 @@ class StreamRun:
     def _commit(self, load: StreamLoad, position: Position | None) -> None:
         load.commit(position)
         reached("committed")
+        self._accounts.committed(self._settled)
         self._pending_rows = 0
         self._pending_quarantined = 0
         self._uncommitted = False
@@ -188,17 +199,18 @@ class StreamRun:
         due = self._uncommitted or self.stream.mode == "full"
         if due:
             self._settle(load)
+        self._judge(final=True)
         found = []
         if checks.set_checks:
             self.progress.stage(self.stream.name, "checks")
             found = [check.evaluate(self.warehouse, self.stream.target) for check in checks.set_checks]
-        self.result.checks = [
-            item.model_copy(update={"target": self.stream.target})
-            for item in (*_summed(checks.results(), self._earlier), *found)
-        ]
+        self.result.checks = self._reported([*checks.results(), *found])
         enforce(f"stream '{self.stream.name}'", found)
         if due:
             self._commit(load, last)
+
+    def _reported(self, results: list[CheckResult]) -> list[CheckResult]:
+        return [item.model_copy(update={"target": self.stream.target}) for item in results]
 
     def _mask_key(self) -> bytes:
         return (os.environ.get("MILLSTREAM_MASK_KEY") or self.identity).encode()
@@ -229,22 +241,6 @@ class StreamRun:
             position=position,
             columns=tuple(stream.select),
         )
-
-
-def _summed(results: list[CheckResult], earlier: list[CheckResult]) -> list[CheckResult]:
-    """Return `results` with the failed rows of the same checks under an earlier shape added."""
-    if not earlier:
-        return results
-    return [
-        item.model_copy(
-            update={
-                "failed_rows": item.failed_rows + before.failed_rows,
-                "outcome": before.outcome if item.outcome == "passed" else item.outcome,
-                "message": item.message or before.message,
-            }
-        )
-        for item, before in zip(results, earlier, strict=True)
-    ]
 
 
 def _committed(load: StreamLoad) -> Counts:

@@ -49,10 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         _json(command)
     _preview(commands)
     _new(commands)
-    command = _add(commands, "status", "show the last run, rows and freshness of each pipeline")
-    _files(command)
-    _pipeline(command)
-    _json(command)
+    _status(commands)
     _quarantine(commands)
     command = _add(commands, "components", "list the plug-ins that are installed, with their fields")
     command.add_argument("name", nargs="?", help="only this one, with all its fields")
@@ -114,6 +111,19 @@ def _new(commands: _Commands[_Parser]) -> None:
     command.add_argument("--name", metavar="NAME", help="name of the objects (default: from the URL)")
     command.add_argument("--stream", metavar="NAME", action="append", help="only this stream; may be given again")
     command.add_argument("--force", action="store_true", help="overwrite files that exist")
+
+
+def _status(commands: _Commands[_Parser]) -> None:
+    command = _add(commands, "status", "show the last run, guarantee, rows and freshness of each pipeline")
+    _files(command)
+    _pipeline(command)
+    command.add_argument("--ledger", action="store_true", help="show what was committed, chunk by chunk and per run")
+    command.add_argument("--stream", metavar="NAME", help="with --ledger: only this stream")
+    command.add_argument("--run", metavar="NAME", help="with --ledger: only this run")
+    command.add_argument(
+        "--limit", metavar="N", type=int, default=20, help="with --ledger: how many chunks (default 20)"
+    )
+    _json(command)
 
 
 def _quarantine(commands: _Commands[_Parser]) -> None:

@@ -123,6 +123,7 @@ def summary(ended: Ended) -> str:
     for check in (item for item in report.checks if item.outcome != "passed"):
         lines.append(
             f"    {check.severity}: {check.name} on {check.target}: {_found(check.failed_rows, check.message)}"
+            + (f"; for example {', '.join(check.samples)}" if check.samples else "")
         )
     return "\n".join(lines)
 

@@ -161,6 +161,18 @@ class WarehouseLoads(WarehouseCase):
         assert self.seen() == [(1, "a"), (2, "b")]
         assert totals(load.run_counts()) == (2, 2, 0, 0, 0)
 
+    def test_an_attempt_finds_its_own_chunks_in_the_ledger(self) -> None:
+        self.loaded(self.open().load(self.spec(holder="pod-1")), (1, "a", 1))
+        load = self.open().load(self.spec(holder="pod-2"))
+        assert load.chunks() == []
+        for rows in ([(2, "b", 1)], [(3, "c", 1), (4, "d", 1)]):
+            self.loaded(load, *rows)
+        assert [(chunk.seq, totals(chunk.counts)) for chunk in load.chunks()] == [
+            (2, (1, 1, 0, 0, 0)),
+            (3, (2, 2, 0, 0, 0)),
+        ]
+        assert totals(load.run_counts()) == (4, 4, 0, 0, 0)
+
     def test_a_gap_in_the_accounting_is_refused(self) -> None:
         load = self.open().load(self.spec())
         load.write(batch(load.shape(PEOPLE), (1, "a", 1)), [], Counts(read=2))

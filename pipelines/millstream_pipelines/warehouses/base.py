@@ -62,6 +62,14 @@ class Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """A committed transaction of a stream, as the ledger has it. `seq` counts from 1 over all runs."""
+
+    seq: int
+    counts: Counts
+
+
 @runtime_checkable
 class StreamLoad(Protocol):
     """The load of one stream: owns the stream's lease; a transaction opens with the first write after a commit.
@@ -119,6 +127,10 @@ class StreamLoad(Protocol):
 
     def run_counts(self) -> Counts:
         """Return the committed counts of this run over all its attempts, from the ledger."""
+        ...
+
+    def chunks(self) -> list[Chunk]:
+        """Return what this attempt has committed, in order, from the ledger."""
         ...
 
 

@@ -20,7 +20,7 @@ from millstream_pipelines.warehouses._duckdb.connection import rows as asked
 from millstream_pipelines.warehouses._duckdb.connection import run, translated
 from millstream_pipelines.warehouses._duckdb.lease import Lease
 from millstream_pipelines.warehouses._duckdb.tables import SCHEMA, fit, read_table
-from millstream_pipelines.warehouses.base import Counts, LoadSpec
+from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote_table
 from millstream_pipelines.warehouses.row_json import message_text, row_text, storable
 
@@ -264,3 +264,14 @@ class DuckDBLoad:
                 [self._spec.pipeline, self._spec.stream, self._spec.run],
             )
         return Counts(*(int(value) for value in found[0]))
+
+    def chunks(self) -> list[Chunk]:
+        """See `StreamLoad.chunks`."""
+        with self._translating("reading the ledger"):
+            found = asked(
+                self._connection,
+                "SELECT seq, read, loaded, quarantined, duplicate, filtered, bytes FROM _millstream.ledger "
+                "WHERE pipeline = $1 AND stream = $2 AND epoch = $3 ORDER BY seq",
+                [self._spec.pipeline, self._spec.stream, self._lease.epoch],
+            )
+        return [Chunk(row[0], Counts(*row[1:])) for row in found]

@@ -21,7 +21,7 @@ from millstream_pipelines.warehouses._postgres.connection import one, run, trans
 from millstream_pipelines.warehouses._postgres.encoding import CopyStream, is_native
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
-from millstream_pipelines.warehouses.base import Counts, LoadSpec
+from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
@@ -170,7 +170,11 @@ class PostgresLoad:
             run(self._connection, "ROLLBACK TO SAVEPOINT millstream_merge")
             self._set_aside(plan)
             loaded = run(self._connection, statement)
-        self._counts = self._counts + Counts(loaded=loaded, duplicate=self._staged_rows - loaded)
+        # Only a repeated key may take fewer rows; what else is missing (a trigger dropped it) shows as a gap.
+        keys = self._staged_rows
+        if loaded != self._staged_rows and plan.key:
+            keys = int(one(self._connection, stage.key_count(plan))[0])
+        self._counts = self._counts + Counts(loaded=loaded, duplicate=self._staged_rows - keys)
         run(self._connection, f"DROP TABLE {stage.NAME}")
         reached("merged")
         self._staged_rows = 0
@@ -251,3 +255,16 @@ class PostgresLoad:
             if not self._open:
                 connection.commit()
         return Counts(*(int(value) for value in row))
+
+    def chunks(self) -> list[Chunk]:
+        """See `StreamLoad.chunks`."""
+        with self._translating("reading the ledger"), self._connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT seq, read, loaded, quarantined, duplicate, filtered, bytes FROM _millstream.ledger "
+                "WHERE pipeline = %s AND stream = %s AND epoch = %s ORDER BY seq",
+                (self._spec.pipeline, self._spec.stream, self._lease.epoch),
+            )
+            found = [Chunk(row[0], Counts(*row[1:])) for row in cursor.fetchall()]
+            if not self._open:
+                self._connection.commit()
+        return found

@@ -41,6 +41,16 @@ _MIGRATIONS: tuple[str, ...] = (
         checked_at timestamptz NOT NULL DEFAULT now());
     CREATE INDEX checks_run ON _millstream.checks (run);
     """,
+    """
+    CREATE VIEW _millstream.accounting AS
+    SELECT pipeline, stream, run, max(target) AS target, count(*) AS chunks,
+           min(seq) AS first_seq, max(seq) AS last_seq,
+           sum(read)::bigint AS read, sum(loaded)::bigint AS loaded, sum(quarantined)::bigint AS quarantined,
+           sum(duplicate)::bigint AS duplicate, sum(filtered)::bigint AS filtered, sum(bytes)::bigint AS bytes,
+           sum(read - loaded - quarantined - duplicate - filtered)::bigint AS gap,
+           min(committed_at) AS first_commit, max(committed_at) AS last_commit
+    FROM _millstream.ledger GROUP BY pipeline, stream, run
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

@@ -95,3 +95,8 @@ def merge_statement(made: StagePlan, target: str, disposition: str) -> str:
         f"DO UPDATE SET {update}" if others else f"DO UPDATE SET {quote(made.key[0])} = EXCLUDED.{quote(made.key[0])}"
     )
     return f"{head}{select} ON CONFLICT ({keys}) {action}"
+
+
+def key_count(made: StagePlan) -> str:
+    """Return the query for how many keys the stage holds: as many rows as a merge must touch."""
+    return f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(quote(name) for name in made.key)} FROM {NAME}) k"
