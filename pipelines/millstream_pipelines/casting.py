@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream_pipelines import stored_text, text_values
+from millstream_pipelines import moments, stored_text, text_values
 from millstream_pipelines.schema import arrow_type, normalized
 from millstream_pipelines.text_values import cast_rows, only
 
@@ -40,11 +40,10 @@ def cast_column(values: pa.Array, target: str) -> Cast:
     if pa.types.is_string(stored):
         text = as_text(plain)
         return _compared(plain, stored_text.valid(text, target))
-    if plain.type == stored:
-        return Cast(plain)
     if pa.types.is_string(plain.type):
         return _compared(plain, text_values.parsed(plain, stored))
-    return _compared(plain, _converted(plain, stored))
+    made = plain if plain.type == stored else _converted(plain, stored)
+    return _compared(plain, moments.possible(made) if pa.types.is_temporal(stored) else made)
 
 
 def castable(source: str, target: str) -> bool:
@@ -62,14 +61,12 @@ def as_text(values: pa.Array) -> pa.StringArray:
     if pa.types.is_string(kind):
         return values
     if pa.types.is_nested(kind):
-        return pa.array([_json(item) for item in values], pa.string())
+        return pa.array([_json(item) for item in moments.spelled_within(values)], pa.string())
     if pa.types.is_duration(kind):
         # Arrow would print a bare number, which PostgreSQL would read as seconds.
         micros = cast_rows(cast_rows(values, pa.duration("us")), pa.int64())
         return pc.binary_join_element_wise(pc.cast(micros, pa.string()), " microseconds", "")
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        values = pc.cast(values, pa.timestamp(kind.unit, tz="UTC"))
-    return cast_rows(values, pa.string())
+    return moments.spelled(values) if pa.types.is_temporal(kind) else cast_rows(values, pa.string())
 
 
 def _compared(before: pa.Array, after: pa.Array) -> Cast:

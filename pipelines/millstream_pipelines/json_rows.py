@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from millstream_pipelines import moments
+
 
 def json_rows(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
     """Return each row as column → JSON value.
@@ -23,11 +25,22 @@ def json_rows(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _items(column: pa.Array) -> list[Any]:
+def _items(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     kind = column.type
     if (pa.types.is_timestamp(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind)) and "ns" in str(kind):
         return list(column.cast(pa.string()).to_pylist())  # Python's times end at the microsecond
+    if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        if not moments.is_plain(array):
+            return list(moments.spelled(array).to_pylist())
+    if pa.types.is_nested(kind):
+        column = pa.chunked_array([moments.spelled_within(chunk) for chunk in _chunks(column)])
     return list(column.to_pylist())
+
+
+def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return chunks or [pa.array([], column.type)]
 
 
 def _json_value(value: Any) -> Any:

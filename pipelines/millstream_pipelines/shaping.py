@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Batch, Reject
-from millstream_pipelines.casting import cast_column
+from millstream_pipelines.casting import as_text, cast_column
 from millstream_pipelines.column_plan import Output, plan_columns
 from millstream_pipelines.expressions import Expression, condition, evaluate
 from millstream_pipelines.faults import Fault, refused_rows, rejects_of
@@ -163,7 +163,7 @@ class _Work:
 
             def explain(index: int) -> str:
                 seen = "the value" if private else _shown(values[index])
-                return f"column '{name}': {seen} is no {target}"
+                return f"column '{name}': {seen} is no {target}{_cure(values[index], target)}"
 
             self.faults.append(Fault(f"cast({name})", cast.refused, explain))
         return cast.values
@@ -197,7 +197,14 @@ class _Work:
             self.faults.append(Fault(rule, rows, lambda _: why))
 
 
+def _cure(value: pa.Scalar, target: str) -> str:
+    """Return what to declare so that a value of the source's own type is kept, "" where nothing is known."""
+    if target.startswith("numeric(") and str(value).strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        return "; `type: numeric` holds it"
+    return ""
+
+
 def _shown(value: pa.Scalar) -> str:
     """Return a value for a message: at most 80 characters, control characters escaped."""
-    shown = repr(str(value.as_py()) if pa.types.is_string(value.type) else str(value))
+    shown = repr(str(as_text(pa.array([value]))[0]))
     return shown if len(shown) <= 80 else f"{shown[:77]}…'"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millstream_pipelines import moments
 from millstream_pipelines.text_buffers import contents
 
 _TRUE = pa.array(["true", "t", "yes", "y", "on", "1"])
@@ -28,7 +29,8 @@ def parsed(text: pa.StringArray, stored: pa.DataType) -> pa.Array:
     """Parse text as values of an Arrow type."""
     for test, parse in _PARSERS:
         if test(stored):
-            return parse(text, stored)
+            values = parse(text, stored)
+            return _with_edges(text, values) if pa.types.is_temporal(stored) else values
     return pa.nulls(len(text), stored)
 
 
@@ -119,6 +121,13 @@ def _boolean(text: pa.StringArray, stored: pa.DataType) -> pa.Array:
 def _date(text: pa.StringArray, stored: pa.DataType) -> pa.Array:
     quick = _quick(text, stored)
     return quick if quick is not None else cast_rows(_guarded(pc.utf8_trim_whitespace(text), f"^{_DAY}$"), stored)
+
+
+def _with_edges(text: pa.StringArray, values: pa.Array) -> pa.Array:
+    """Add the values that Arrow cannot parse: infinity, years before Christ and behind 9999, 24:00."""
+    if values.null_count == text.null_count:
+        return values
+    return pc.coalesce(values, moments.parsed(text, values.type))
 
 
 def _moment_text(text: pa.StringArray) -> pa.StringArray:

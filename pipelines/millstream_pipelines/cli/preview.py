@@ -8,6 +8,7 @@ from typing import Any
 from millstream_pipelines.cli.output import print_json, table
 from millstream_pipelines.cli.places import reachable
 from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.json_rows import json_rows
 from millstream_pipelines.manifests import Catalog, Manifest, plan_probe, read_catalog
 from millstream_pipelines.runner import open_source
 from millstream_pipelines.sources.base import ReadRequest, Source, StreamInfo
@@ -72,7 +73,7 @@ def _first(source: Source, stream: str, limit: int) -> tuple[list[dict[str, Any]
     rows: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     for batch in source.read(ReadRequest(stream)):
-        rows += batch.data.slice(0, limit - len(rows)).to_pylist()
+        rows += json_rows(batch.data.slice(0, limit - len(rows)))
         refused += [{"rule": item.rule, "message": item.message, "row": item.row} for item in batch.rejects]
         if len(rows) >= limit:
             break

@@ -26,6 +26,8 @@ class TableShape:
     schema: Schema
     required: frozenset[str]
     """Columns that are NOT NULL and have no default."""
+    computed: frozenset[str] = frozenset()
+    """Columns that the table computes from others; nothing can be sent into them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ def fitted(table: str, shape: TableShape, schema: Schema, contract: Contract) ->
     widened: list[Column] = []
     for column in schema:
         present = shape.schema.get(column.name)
+        if column.name in shape.computed:
+            raise ConfigurationError(
+                f"target {table}: column '{column.name}' is GENERATED from others, so no value can be sent into it; "
+                f"leave it out with `columns: [{{name: {column.name}, drop: true}}]`"
+            )
         if present is None:
             if contract.columns == "discard":
                 continue

@@ -98,13 +98,14 @@ class CsvReader:
                 f"{self._part.where}: its column names are not {self._stream.encoding}; set `encoding` of stream "
                 f"'{self._stream.name}' (seen: {unmarked(','.join(names))[:80]!r})"
             )
+        names = _named(names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(
                 f"{self._part.where} has {names.count(twice[0])} columns named '{twice[0]}'; names must differ",
                 reason="DuplicateColumn",
             )
-        return [name or f"column_{number}" for number, name in enumerate(names, 1)]
+        return names
 
     def _next(self, reader: Any) -> pa.RecordBatch | None:
         try:
@@ -175,6 +176,17 @@ class CsvReader:
             shown = {name: None if value is None else unmarked(value) for name, value in row.items()}
             rejects.append(Reject("encoding", message, {**shown, "_file": self._part.label}))
         return data.filter(pc.invert(bad)), rejects
+
+
+def _named(names: list[str]) -> list[str]:
+    """Give columns without a name their number as name: a name that no other column has."""
+    made: list[str] = []
+    for number, name in enumerate(names, 1):
+        free = name or f"column_{number}"
+        while not name and free in (*names, *made):
+            free += "_"
+        made.append(free)
+    return made
 
 
 def never_closed(tail: bytes, final: str, quote: str, delimiter: str) -> bool:

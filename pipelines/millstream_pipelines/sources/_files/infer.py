@@ -66,7 +66,12 @@ def _bigint(text: str) -> bool:
 
 
 def _numeric(text: str) -> bool:
-    return _DECIMAL.fullmatch(text) is not None
+    return _DECIMAL.fullmatch(text) is not None and not _minus_zero(text)
+
+
+def _minus_zero(text: str) -> bool:
+    """Return whether a number is a zero with a sign, which only a double keeps."""
+    return text[0] == "-" and not re.split("[eE]", text)[0].strip("-0.")
 
 
 def _double(text: str) -> bool:
@@ -79,7 +84,7 @@ def _double(text: str) -> bool:
 
 
 def _exponent(text: str) -> bool:
-    return _EXPONENT.fullmatch(text) is not None
+    return _EXPONENT.fullmatch(text) is not None and not _minus_zero(text)
 
 
 def _date(text: str) -> bool:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from millstream_pipelines import moments
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.schema import Schema, arrow_type, schema_of, sql_type
 from millstream_pipelines.sources._files.config import FileStream
@@ -80,14 +81,18 @@ class ParquetReader:
         if kind == target:
             return values
         if pa.types.is_nested(kind):
-            return pa.array(
-                [None if value is None else nested_text(value) for value in values.to_pylist()], pa.string()
-            )
+            python = moments.spelled_within(values).to_pylist()
+            return pa.array([None if value is None else nested_text(value) for value in python], pa.string())
         if pa.types.is_duration(kind):
             return _interval(values, kind)
         if _in_nanoseconds(kind):
             return self._microseconds(name, values, target)
-        return values.cast(target)
+        try:
+            return values.cast(target)
+        except pa.ArrowInvalid:
+            if not pa.types.is_timestamp(kind):
+                raise
+            return moments.spelled(values)  # beyond what microseconds count: the cast sets such rows aside
 
     def _microseconds(self, name: str, values: pa.Array, target: pa.DataType) -> pa.Array:
         if self._stream.nanoseconds == "text":

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millstream_pipelines import moments
 from millstream_pipelines.batch import Position
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.sources._postgres.catalog import Relation
@@ -55,7 +56,10 @@ class Cursor:
 
     def position(self, value: Any) -> Position:
         """Return the position behind an Arrow scalar of this cursor."""
-        plain = value.as_py() if pa.types.is_integer(value.type) else value.cast(pa.string()).as_py()
+        if pa.types.is_temporal(value.type):
+            plain = moments.spelled(pa.array([value]))[0].as_py()
+        else:
+            plain = value.as_py() if pa.types.is_integer(value.type) else value.cast(pa.string()).as_py()
         return {"field": self.column, "cursor": plain}
 
     def complete(self, values: Any) -> int:

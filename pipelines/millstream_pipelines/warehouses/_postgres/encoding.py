@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pgpq import encoders
 from pgpq import schema as pg
 
+from millstream_pipelines import moments
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.schema import Column, Schema
 
@@ -73,10 +74,15 @@ class CopyStream(io.RawIOBase):
 
 
 def _converted(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
-    arrays = [
-        uuid_bytes(rows.column(i)) if column.type == "uuid" else rows.column(i) for i, column in enumerate(schema)
-    ]
+    arrays = [_sendable(rows.column(i), column.type) for i, column in enumerate(schema)]
     return pa.RecordBatch.from_arrays(arrays, names=rows.schema.names)
+
+
+def _sendable(values: pa.Array, sql_type: str) -> pa.Array:
+    if sql_type == "uuid":
+        return uuid_bytes(values)
+    # As numbers: the encoder's own shift from Unix's epoch to PostgreSQL's refuses infinity.
+    return moments.server_numbers(values) if sql_type in ("date", "timestamp", "timestamptz") else values
 
 
 def _encoders(rows: pa.RecordBatch, schema: Schema) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from millstream_pipelines.warehouses._postgres.connection import one
 from millstream_pipelines.warehouses.fitting import TableShape, fitted, has_key
 from millstream_pipelines.warehouses.names import quote, quote_table
 
+_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 _MAX_NAME_BYTES = 63  # NAMEDATALEN - 1 of every server that was not built by hand
 
 
@@ -20,7 +21,7 @@ def read_shape(connection: Connection, table: str) -> TableShape | None:
         cursor.execute(
             """
             SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-                   a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', c.relkind
+                   a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', a.attgenerated <> '', c.relkind
             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             WHERE c.oid = to_regclass(%s) ORDER BY a.attnum
             """,
@@ -29,11 +30,12 @@ def read_shape(connection: Connection, table: str) -> TableShape | None:
         found = cursor.fetchall()
     if not found:
         return None
-    if found[0][4] not in ("r", "p"):
+    if found[0][5] not in ("r", "p"):
         raise ConfigurationError(f"target {table} is not a table; rows can only be loaded into a table")
-    columns = tuple(Column(name, normalized(kind), not required) for name, kind, required, _, _ in found)
     return TableShape(
-        Schema(columns), frozenset(name for name, _, required, default, _ in found if required and not default)
+        Schema(tuple(Column(name, normalized(kind), not required) for name, kind, required, *_ in found)),
+        frozenset(name for name, _, required, default, *_ in found if required and not default),
+        frozenset(name for name, *_, computed, _ in found if computed),
     )
 
 
@@ -79,12 +81,16 @@ def fit(
 
 def _bounded(table: str, schema: Schema) -> None:
     """Refuse names that the server would cut off: two of them could become one, and each run would add them anew."""
-    long = [name for name in schema.names if len(name.encode()) > _MAX_NAME_BYTES]
-    if long:
-        raise ConfigurationError(
-            f"target {table}: column name '{long[0]}' is longer than {_MAX_NAME_BYTES} bytes; "
-            "rename it under the stream's `columns`"
-        )
+    for part in table.split("."):
+        if len(part.encode()) > _MAX_NAME_BYTES:
+            raise ConfigurationError(f"target {table}: the name '{part}' is longer than {_MAX_NAME_BYTES} bytes")
+    for name in schema.names:
+        why = "is longer than 63 bytes" if len(name.encode()) > _MAX_NAME_BYTES else ""
+        why = why or ("is one of PostgreSQL's own" if name in _SYSTEM_COLUMNS else "")
+        if why:
+            raise ConfigurationError(
+                f"target {table}: column name '{name}' {why}; rename it under the stream's `columns`"
+            )
 
 
 def unique_index(connection: Connection, table: str, key: tuple[str, ...]) -> list[str]:
