@@ -33,7 +33,7 @@ COPY pyproject.toml requirements.lock ./
 # Arrow's wheel carries headers, tests, a Flight client and every library under three names; linked and loaded is one.
 RUN uv venv --quiet --python "$(command -v python3)" /opt/venv && \
     uv pip install --quiet --python /opt/venv/bin/python --require-hashes --constraint requirements.lock \
-        --only-binary :all: --requirement pyproject.toml --extra runner && \
+        --only-binary :all: --requirement pyproject.toml --extra runner --extra sql && \
     cd /opt/venv/lib/python3*/site-packages && echo /opt/millstream > millstream.pth && \
     (cd pyarrow && rm -rf include includes src tests *flight* *.pxd *.pxi *.pyx libarrow_python*.so libarrow_python*.so.*.*.*) && \
     find . -name '*.a' -delete && \

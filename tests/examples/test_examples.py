@@ -23,6 +23,7 @@ TESTED = {
     "04-checks-and-quarantine",
     "05-transforms",
     "06-schedule",
+    "12-sql-database",
     "demo-nycflights",
 }
 
@@ -148,6 +149,14 @@ def test_strict_budget_fails_and_changes_nothing(place: Place) -> None:
     assert reports["default/checked-flights"]["exitCode"] == 0
     assert reports["default/strict-flights"]["reason"] == "ErrorBudgetSpent"
     assert place.ask("SELECT count(*) FROM raw.strict_flights") == [(0,)]
+
+
+def test_sql_database(place: Place, tmp_path: Path) -> None:
+    make = [sys.executable, EXAMPLES / "12-sql-database" / "make_shop.py"]
+    for read, loaded, quarantined in ((100, 99, 1), (100, 100, 0)):
+        subprocess.run(make, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+        assert place.totals("12-sql-database") == [(read, loaded, quarantined)]
+    assert place.ask("SELECT count(*), sum(price)::text FROM raw.shop_orders") == [(199, "2005.80")]
 
 
 def test_transforms(place: Place) -> None:

@@ -8,13 +8,15 @@ from contextlib import ExitStack
 
 import pytest
 
-from servers import postgres, s3
+from servers import mariadb, postgres, s3
+from servers.mariadb import MariaDB
 from servers.postgres import Postgres
 from servers.s3 import S3
 
 # Kept on the session, not in a fixture: several conftest files may import the fixtures and still share one server.
 _POSTGRES = pytest.StashKey[Postgres]()
 _S3 = pytest.StashKey[S3]()
+_MARIADB = pytest.StashKey[MariaDB]()
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +52,21 @@ def s3_server(request: pytest.FixtureRequest) -> S3:
 def s3_bucket(s3_server: S3) -> str:
     """The name of an empty bucket."""
     return s3_server.create_bucket()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(request: pytest.FixtureRequest) -> MariaDB:
+    """A MariaDB server; tests share it, so each takes a database of its own."""
+    stash = request.config.stash
+    if _MARIADB not in stash:
+        stack = ExitStack()
+        request.config.add_cleanup(stack.close)
+        stash[_MARIADB] = stack.enter_context(mariadb.serving())
+    return stash[_MARIADB]
+
+
+@pytest.fixture
+def mariadb_database(mariadb_server: MariaDB) -> Iterator[MariaDB]:
+    """An empty database, dropped after the test."""
+    with mariadb_server.fresh_database() as database:
+        yield database
