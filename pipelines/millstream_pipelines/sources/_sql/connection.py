@@ -93,8 +93,8 @@ class Database:
             return self._engine_of(url)
         except exc.NoSuchModuleError as error:
             raise ConfigurationError(
-                f"{self.owner}: field 'url': no SQLAlchemy dialect for '{config.url.partition('://')[0]}'; the image has "
-                "mysql+pymysql, mariadb+pymysql and sqlite, others come with their package"
+                f"{self.owner}: field 'url': no SQLAlchemy dialect for '{config.url.partition('://')[0]}'; there are "
+                "mysql+pymysql, mariadb+pymysql and sqlite; others come with their package"
             ) from error
         except ImportError as error:
             raise ConfigurationError(
