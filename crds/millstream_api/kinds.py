@@ -143,6 +143,7 @@ KINDS: tuple[Kind, ...] = (
             ("Pipeline", "string", ".spec.pipelineRef.name"),
             ("Trigger", "string", ".spec.trigger"),
             ("Phase", "string", ".status.phase"),
+            ("Done", "string", ".status.progress"),
             ("Read", "integer", ".status.rowsRead"),
             ("Loaded", "integer", ".status.rowsLoaded"),
             ("Quarantined", "integer", ".status.rowsQuarantined"),
@@ -157,7 +158,7 @@ KINDS: tuple[Kind, ...] = (
                 ("self.fullRefresh == oldSelf.fullRefresh", "fullRefresh is immutable; make a new PipelineRun"),
                 *(
                     (_SAME.format(name=name), f"{name} is immutable; make a new PipelineRun")
-                    for name in ("window", "streams", "replay", "maxRowsPerSecond")
+                    for name in ("window", "streams", "replay", "maxRowsPerSecond", "scheduledFor")
                 ),
                 (
                     "has(self.window) == (self.trigger == 'backfill')",

@@ -31,12 +31,15 @@ class Schedule(ApiModel):
         default="Forbid", description="What happens when a run is due while one is active; manual runs obey it too."
     )
     starting_deadline_seconds: int = Field(
-        default=600, ge=10, le=604800, description="How late a missed run may still start, in seconds."
+        default=600,
+        ge=10,
+        le=604800,
+        description="How late a run may start without counting as missed, in seconds; see `catchUp`.",
     )
     catch_up: Literal["none", "latest", "all"] = Field(
         default="latest",
         description="Runs missed for longer than `startingDeadlineSeconds`, after an outage: start none of them, only "
-        "the latest, or all, one after the other.",
+        "the latest, or all (the newest 100), one after the other. What came due while suspended is not missed.",
     )
     jitter_seconds: int = Field(
         default=0, ge=0, le=3600, description="A run starts up to this many seconds late, so that runs do not gather."
@@ -187,15 +190,29 @@ class LastRun(StatusModel):
     rows_quarantined: int = Field(default=0, description="Rows set aside.")
 
 
+class CatchUp(StatusModel):
+    """The scheduled times that have been looked at, and those that have yet to get their run."""
+
+    schedule: str = Field(default="", description="Cron, time zone and `catchUp` that this is about.")
+    since: str | None = Field(
+        default=None, description="Times up to this one are settled, RFC 3339 UTC; empty while nothing is due."
+    )
+    missed: list[str] = Field(
+        default_factory=list, description="Missed times whose runs have yet to start, oldest first; at most 100."
+    )
+    dropped: bool = Field(default=False, description="More were missed than are kept; the oldest get no run.")
+
+
 class PipelineStatus(ConditionedStatus):
     """What the pipeline is doing and how its data are."""
 
     plan: str | None = Field(default=None, description="Name of the ConfigMap with the current RunPlan.")
     cron_job: str | None = Field(default=None, description="Name of the CronJob.")
     active_runs: list[str] = Field(default_factory=list, description="Runs that have not ended.")
-    last_run: LastRun | None = Field(default=None, description="The newest finished run.")
+    last_run: LastRun | None = Field(default=None, description="The newest finished run that was no backfill.")
+    catch_up: CatchUp | None = Field(default=None, description="What `schedule.catchUp` still has to do.")
     last_trigger: str | None = Field(default=None, description="Newest value of the `millstream.dev/run` annotation.")
-    rows_loaded_total: int | None = Field(default=None, description="Rows loaded by all reported runs.")
+    rows_loaded_total: int | None = Field(default=None, description="Rows loaded by all reported runs, backfills too.")
     freshness: str | None = Field(default=None, description="Time of the newest row, RFC 3339 UTC.")
     quality: str | None = Field(default=None, description="Checks passed of checks run, in the last run.")
     counted_runs: list[str] = Field(

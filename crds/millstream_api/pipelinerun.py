@@ -8,7 +8,7 @@ from pydantic import Field
 
 from millstream_api.meta import ConditionedStatus, ObjectRef
 from millstream_api.run_options import RunOptions
-from millstream_api.run_report import CheckResult, StreamReport
+from millstream_api.run_report import CheckResult, Drift, StreamReport
 
 Phase = Literal["Queued", "Running", "Succeeded", "Failed", "ChecksFailed", "Cancelled"]
 
@@ -17,6 +17,9 @@ class PipelineRunSpec(RunOptions):
     """Which Pipeline to run, why and how. Immutable but for `cancel`."""
 
     pipeline_ref: ObjectRef = Field(description="The Pipeline to run.")
+    scheduled_for: str | None = Field(
+        default=None, max_length=40, description="The scheduled time this run is for, RFC 3339 UTC; the operator's."
+    )
     cancel: bool = Field(default=False, description="True ends the run; committed chunks stay.")
 
 
@@ -29,8 +32,16 @@ class PipelineRunStatus(ConditionedStatus):
     started_at: str | None = Field(default=None, description="When the Job started, RFC 3339 UTC.")
     finished_at: str | None = Field(default=None, description="When the Job ended, RFC 3339 UTC.")
     duration_seconds: float | None = Field(default=None, description="How long it took, in seconds.")
-    attempts: int | None = Field(default=None, description="Pods that were started.")
+    attempts: int | None = Field(
+        default=None, description="Pods that were started; of a sharded run, those beyond one per shard, plus one."
+    )
     exit_code: int | None = Field(default=None, description="0 done, 65 checks failed, 75 retriable, 78 configuration.")
+    shards: int | None = Field(default=None, description="Pods that read the run together, where more than one.")
+    intervals_done: int | None = Field(default=None, description="Intervals of the window that are committed.")
+    intervals_total: int | None = Field(default=None, description="Intervals of the window.")
+    progress: str | None = Field(
+        default=None, description="Intervals, or shards, done of all, as far as an ended pod has told; such as `12/31`."
+    )
     rows_read: int | None = Field(default=None, description="Rows read from the source.")
     rows_loaded: int | None = Field(default=None, description="Rows written to the targets.")
     rows_quarantined: int | None = Field(default=None, description="Rows set aside.")
@@ -46,3 +57,7 @@ class PipelineRunStatus(ConditionedStatus):
     )
     streams: list[StreamReport] = Field(default_factory=list, description="Per stream; at most 20 are listed.")
     checks: list[CheckResult] = Field(default_factory=list, description="Checks that did not pass; at most 20.")
+    drift: list[Drift] = Field(
+        default_factory=list, description="Changes of the source's shape that the run met; at most 20."
+    )
+    drift_count: int | None = Field(default=None, description="How many there were, listed or not.")

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from millstream_api.meta import ApiModel
 from millstream_api.stream import Duration
 
+Trigger = Literal["manual", "schedule", "catchup", "backfill", "replay"]
+
 OPTIONS_ENV = "MILLSTREAM_OPTIONS"
 
 
@@ -68,9 +70,10 @@ class Replay(ApiModel):
 class RunOptions(ApiModel):
     """What one run does. The default is the Pipeline's usual run."""
 
-    trigger: Literal["manual", "schedule", "backfill", "replay"] = Field(
+    trigger: Trigger = Field(
         default="manual",
-        description="Why the run exists: by hand, by the clock, to load a `window` again, or to load quarantined rows.",
+        description="Why the run exists: by hand, by the clock, by the clock but late (`schedule.catchUp`), to load a "
+        "`window` again, or to load quarantined rows.",
     )
     full_refresh: bool = Field(
         default=False, description="Forget the cursor of each stream and read everything again; keys keep rows single."
@@ -102,4 +105,4 @@ class RunOptions(ApiModel):
         return {OPTIONS_ENV: json.dumps(said, sort_keys=True)} if said else {}
 
 
-__all__ = ["OPTIONS_ENV", "Replay", "RunOptions", "Window"]
+__all__ = ["OPTIONS_ENV", "Replay", "RunOptions", "Trigger", "Window"]

@@ -12,6 +12,7 @@ from millstream_operator.cluster.store import Store
 from millstream_operator.reconcile.observed import JobFacts, PipelineView, PlanFacts, ProbeView, RunView, SecretFacts
 from millstream_operator.reconcile.pipelinerun import job_name
 from millstream_operator.reconcile.retentionpolicy import PolicyView
+from millstream_operator.reconcile.runs import FINISHED
 
 Body = dict[str, Any]
 
@@ -47,11 +48,12 @@ class Views:
         """Return the view of a PipelineRun."""
         namespace = body["metadata"]["namespace"]
         job = self._store.get("Job", namespace, job_name(body))
+        ended = body.get("status", {}).get("phase") in FINISHED
         reference = body.get("spec", {}).get("pipelineRef", {}).get("name", "")
         pipeline = self._store.get("Pipeline", namespace, reference)
         return RunView(
             body,
-            await self._facts(job) if job is not None else None,
+            await self._facts(job, ended) if job is not None else None,
             await self.pipeline(pipeline) if pipeline is not None else None,
         )
 
@@ -59,9 +61,11 @@ class Views:
         """Return the view of a RetentionPolicy."""
         return PolicyView(body)
 
-    async def _facts(self, job: Body) -> JobFacts:
+    async def _facts(self, job: Body, recorded: bool = False) -> JobFacts:
+        """Return the facts; of a finished Job whose end is not `recorded` yet, all of its pods are heard."""
         facts = job_facts(job, self._store.pods_of_job(job["metadata"]["uid"]))
-        if facts.state == "active" or facts.exit_code is not None:
+        heard = facts.exit_code is not None and facts.shards == 1
+        if facts.state == "active" or heard or recorded:
             return facts
         resource, meta = BY_KIND["Pod"], job["metadata"]
         pods, _ = await self._client.list_all(

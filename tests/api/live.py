@@ -34,7 +34,7 @@ def eventually(question: Callable[[], T], what: str, timeout_s: float = 90.0) ->
     while True:
         try:
             answer = question()
-        except (ClusterError, KeyError, IndexError):
+        except (ClusterError, LookupError, ValueError):
             answer = None  # type: ignore[assignment]
         if answer:
             return answer
@@ -173,17 +173,15 @@ class Cluster:
             and item["source"].get("component") == AGENT
         ]
 
-    def pod_of(self, job: str) -> Body:
+    def pod_of(self, job: str, shard: int | None = None) -> Body:
         selector = f"batch.kubernetes.io/job-name={job}"
-        return eventually(lambda: self.list("pod", selector)[-1], f"a pod of Job {job}")
+        selector += f",batch.kubernetes.io/job-completion-index={shard}" if shard is not None else ""
+        return eventually(lambda: max(self.list("pod", selector), key=_newness), f"a pod of Job {job}")
 
-    def finish(self, job: str, code: int = 0, **report: Any) -> None:
-        """End the newest pod of a Job as the kubelet would."""
+    def finish(self, job: str, code: int = 0, *, shard: int | None = None, **report: Any) -> None:
+        """End the newest pod of a Job, or of its shard, as the kubelet would."""
         told = RunReport(exit_code=code, reason="Done", **report).fitted().decode()
-        self.finish_raw(job, code, told)
-
-    def finish_raw(self, job: str, code: int, message: str) -> None:
-        pod = self.pod_of(job)["metadata"]["name"]
+        pod = self.pod_of(job, shard)["metadata"]["name"]
         times = {"startedAt": "2026-03-01T10:00:00Z", "finishedAt": "2026-03-01T10:00:05Z"}
         status = {
             "phase": "Succeeded" if code == 0 else "Failed",
@@ -194,7 +192,7 @@ class Cluster:
                     "imageID": "",
                     "ready": False,
                     "restartCount": 0,
-                    "state": {"terminated": {"exitCode": code, "reason": "Completed", "message": message, **times}},
+                    "state": {"terminated": {"exitCode": code, "reason": "Completed", "message": told, **times}},
                 }
             ],
         }
@@ -235,6 +233,10 @@ class Cluster:
     def fire(self, cronjob: str, name: str) -> None:
         """Do what the CronJob controller does when a run is due."""
         self.plane.kubectl("create", "job", name, f"--from=cronjob/{cronjob}", f"--namespace={self.namespace}")
+
+
+def _newness(pod: Body) -> tuple[bool, str]:
+    return pod["status"].get("phase") == "Pending", pod["metadata"]["creationTimestamp"]
 
 
 def loaded(rows: int, **more: Any) -> Body:

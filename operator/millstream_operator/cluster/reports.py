@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from millstream_api.meta import ANNOTATION_ADOPTED, ANNOTATION_PLAN, LABEL_OWNER_UID
-from millstream_api.run_report import RunReport
+from millstream_api.run_report import ExitCode, RunReport
 from millstream_operator.objects.podtemplate import CONTAINER
-from millstream_operator.reconcile.observed import JobFacts
+from millstream_operator.reconcile.observed import JobFacts, instant, rfc3339
+from millstream_operator.reconcile.shards import indexes, published, unpublished, whole
 
 Body = dict[str, Any]
 
+_SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"  # the CronJob controller's, from 1.28 on
+_INDEX = "batch.kubernetes.io/job-completion-index"
 _LONGEST_TROUBLE = 300  # characters
 _DEATHS = {
     "OOMKilled": "the pod was killed because it used more memory than its limit; raise spec.pod.memory",
@@ -27,13 +31,16 @@ def job_facts(job: Body, pods: Sequence[Body]) -> JobFacts:
     annotations, owners = meta.get("annotations", {}), meta.get("ownerReferences", [])
     manual = next((ref["name"] for ref in owners if ref["kind"] == "PipelineRun"), None)
     state, condition = _state(status)
-    terminated, died = _newest_end(pods)
+    shards = int(job.get("spec", {}).get("completions", 1))  # kept in the cache for Indexed Jobs only
+    said = _shards_said(state, status, pods, shards) if shards > 1 else _said(pods)
+    started = sum(int(status.get(field) or 0) for field in ("active", "succeeded", "failed"))
     return JobFacts(
         name=meta["name"],
         uid=meta.get("uid", ""),
         namespace=meta.get("namespace", ""),
         owner_uid=meta.get("labels", {}).get(LABEL_OWNER_UID, ""),
         run=manual or meta["name"],
+        scheduled_for=_instant(annotations.get(_SCHEDULED, "")),
         scheduled=any(ref["kind"] == "CronJob" for ref in owners),
         adopted=ANNOTATION_ADOPTED in annotations,
         plan=annotations.get(ANNOTATION_PLAN, ""),
@@ -43,11 +50,53 @@ def job_facts(job: Body, pods: Sequence[Body]) -> JobFacts:
         created=meta.get("creationTimestamp", ""),
         started=status.get("startTime"),
         finished=status.get("completionTime") or condition.get("lastTransitionTime"),
-        attempts=sum(int(status.get(field) or 0) for field in ("active", "succeeded", "failed")),
-        exit_code=terminated.get("exitCode"),
-        report=_report(terminated.get("message", "")),
-        trouble=died or _not_starting(pods),
+        attempts=max(started - shards + 1, 1) if started else 0,
+        shards=shards,
+        shards_done=len(indexes(status.get("completedIndexes", ""))),
+        exit_code=said.exit_code,
+        report=said.report,
+        trouble=said.died or _not_starting(pods),
     )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The last words of a pod, or of a Job's pods together."""
+
+    exit_code: int | None = None
+    report: RunReport | None = None
+    died: str = ""
+
+
+def _said(pods: Sequence[Body]) -> _Said:
+    terminated, died = _newest_end(pods)
+    return _Said(terminated.get("exitCode"), _report(terminated.get("message", "")), died)
+
+
+def _shards_said(state: str, status: Body, pods: Sequence[Body], shards: int) -> _Said:
+    by_index: dict[int, list[Body]] = {}
+    for pod in pods:
+        by_index.setdefault(int(pod["metadata"].get("labels", {}).get(_INDEX, 0)), []).append(pod)
+    ends = {index: _said(found) for index, found in sorted(by_index.items())}
+    reports = {index: end.report for index, end in ends.items() if end.report is not None}
+    if state == "succeeded":
+        return _Said(0 if reports else None, whole(reports))
+    failed = _failed_shard(ends, indexes(status.get("failedIndexes", "")))
+    if failed is None:
+        return _Said(None, published(reports) or unpublished(reports, None))
+    index, end = failed
+    name = f"shard {index} (of {shards}, from 0)"
+    told = end.report and end.report.model_copy(update={"message": f"{name}: {end.report.message}"})
+    died = f"{name}: {end.died}" if end.died else ""
+    report = unpublished(reports, told) if told else None
+    return _Said(end.exit_code if state == "failed" else None, published(reports) or report, died)
+
+
+def _failed_shard(ends: dict[int, _Said], used_up: Sequence[int]) -> tuple[int, _Said] | None:
+    """Return the shard that ended the Job: others may have failed too, but only because they were stopped."""
+    failed = [(index, end) for index, end in ends.items() if end.exit_code or end.died]
+    for_good = [item for item in failed if item[1].exit_code in (ExitCode.CHECKS_FAILED, ExitCode.CONFIGURATION)]
+    return next(iter([*for_good, *(item for item in failed if item[0] in used_up), *failed]), None)
 
 
 def _state(status: Body) -> tuple[Literal["active", "succeeded", "failed"], Body]:
@@ -97,6 +146,11 @@ def _report(message: str) -> RunReport | None:
         return RunReport.model_validate_json(message)
     except ValidationError:
         return None
+
+
+def _instant(text: str) -> str:
+    """Return the time in UTC; the CronJob controller writes it in the schedule's zone."""
+    return rfc3339(instant(text)) if text else ""
 
 
 def _clipped(text: str) -> str:

@@ -47,7 +47,9 @@ def _whole(body: Body) -> Body:
 
 def _job(body: Body) -> Body:
     status = {key: value for key, value in body.get("status", {}).items() if key != "uncountedTerminatedPods"}
-    return {"metadata": _metadata(body), "status": status}
+    spec = body.get("spec", {})
+    indexed = {"spec": {"completions": spec["completions"]}} if spec.get("completionMode") == "Indexed" else {}
+    return {"metadata": _metadata(body), "status": status, **indexed}
 
 
 def _pod(body: Body) -> Body:

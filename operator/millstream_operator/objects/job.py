@@ -28,12 +28,16 @@ def job(name: str, owner: Owner, spec: dict[str, Any], plan: str) -> dict[str, A
     }
 
 
-def run_spec(template: dict[str, Any], retries: int, timeout_s: int) -> dict[str, Any]:
-    """Return the spec of a run's Job: wrong data (65) and wrong configuration (78) end it, a lost node is free."""
+def run_spec(template: dict[str, Any], retries: int, timeout_s: int, shards: int = 1) -> dict[str, Any]:
+    """Return the spec of a run's Job: wrong data (65) and wrong configuration (78) end it, a lost node is free.
+
+    Each shard is an index with its own retries; one that has used them up ends the Job, since no run is published
+    without all of its shards.
+    """
     return {
-        "backoffLimit": retries,
+        **(_indexed(retries, shards) if shards > 1 else {"backoffLimit": retries}),
         "activeDeadlineSeconds": timeout_s,
-        "podReplacementPolicy": "Failed",  # never two pods of one run at once
+        "podReplacementPolicy": "Failed",  # never two pods of one run, or of one shard, at once
         "podFailurePolicy": {
             "rules": [
                 {
@@ -49,6 +53,11 @@ def run_spec(template: dict[str, Any], retries: int, timeout_s: int) -> dict[str
         },
         "template": template,
     }
+
+
+def _indexed(retries: int, shards: int) -> dict[str, Any]:
+    counts = {"completions": shards, "parallelism": shards}
+    return {"completionMode": "Indexed", **counts, "backoffLimitPerIndex": retries, "maxFailedIndexes": 0}
 
 
 def probe_spec(template: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from millstream_api.meta import (
     MANAGED_BY,
 )
 
-MAX_NAME = 63  # a Job's name becomes a label value of its pods
-MAX_CRONJOB_NAME = 52  # the CronJob controller appends 11 characters
+MAX_NAME = 63  # a label value
+MAX_JOB_NAME = 60  # its pods' host names append the shard, `-63` at most, and may have 63 characters
+MAX_CRONJOB_NAME = MAX_JOB_NAME - 11  # the CronJob controller appends the time to make a Job's name
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
-"""PipelineRuns the operator makes: for an adopted Job, and for the run annotation."""
+"""PipelineRuns the operator makes: for an adopted Job, for the run annotation, for a missed time of the schedule."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from millstream_api.meta import API_VERSION, LABEL_MANAGED_BY, LABEL_PIPELINE, MANAGED_BY
+from millstream_api.run_options import Trigger
 from millstream_operator.objects.naming import Owner, label_value
 
 
-def pipelinerun(name: str, pipeline: Owner, trigger: Literal["manual", "schedule"]) -> dict[str, Any]:
+def pipelinerun(name: str, pipeline: Owner, trigger: Trigger, scheduled_for: str = "") -> dict[str, Any]:
     """Return the PipelineRun."""
+    time = {"scheduledFor": scheduled_for} if scheduled_for else {}
     return {
         "apiVersion": API_VERSION,
         "kind": "PipelineRun",
@@ -19,7 +21,7 @@ def pipelinerun(name: str, pipeline: Owner, trigger: Literal["manual", "schedule
             "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_PIPELINE: label_value(pipeline.name)},
             "ownerReferences": [pipeline.reference()],
         },
-        "spec": {"pipelineRef": {"name": pipeline.name}, "trigger": trigger},
+        "spec": {"pipelineRef": {"name": pipeline.name}, "trigger": trigger, **time},
     }
 
 

@@ -35,6 +35,7 @@ def ended(item: JobFacts, configuration: str | None) -> Ending:
         "attempts": item.attempts or None,
         "exit_code": item.exit_code,
         "configuration": configuration,
+        **progress(item),
     }
     report = item.report
     if report is not None:
@@ -44,6 +45,19 @@ def ended(item: JobFacts, configuration: str | None) -> Ending:
     if phase == "Succeeded":
         return Ending(phase, Standing("True", conditions.SUCCEEDED, message), fields)
     return Ending(phase, stalled(reason, message), fields)
+
+
+def progress(item: JobFacts) -> dict[str, Any]:
+    """Return how far a run is, as far as its ended pods have told: a running pod has no way to."""
+    report, known = item.report, dict[str, Any]()
+    if item.shards > 1:
+        known |= {"shards": item.shards, "progress": f"{item.shards_done}/{item.shards}"}
+    if item.shards > 1 and report is not None and report.totals is not None:
+        known |= {"rows_read": report.totals.read, "bytes_read": report.totals.bytes_read}
+    if report is not None and report.intervals_total:
+        done, total = report.intervals_done, report.intervals_total
+        known |= {"intervals_done": done, "intervals_total": total, "progress": f"{done}/{total}"}
+    return known
 
 
 def _phase(item: JobFacts) -> tuple[FinishedPhase, str]:
@@ -81,6 +95,8 @@ def _counts(report: RunReport) -> dict[str, Any]:
         "checks": report.checks[:_MAX_LISTED],
         "checks_run": report.checks_run,
         "checks_passed": report.checks_passed,
+        "drift": report.drift[:_MAX_LISTED],
+        "drift_count": max(report.drift_count, len(report.drift)) or None,
     }
     totals = report.totals
     if totals is not None:

@@ -30,6 +30,7 @@ class JobFacts:
     owner_uid: str = ""  # label: UID of the Pipeline (scheduled), PipelineRun (manual), DataSource or Warehouse (probe)
     run: str = ""  # name of its PipelineRun
     scheduled: bool = False
+    scheduled_for: str = ""  # the time of the schedule it was made for
     adopted: bool = False
     plan: str = ""
     state: Literal["active", "succeeded", "failed"] = "active"
@@ -39,6 +40,8 @@ class JobFacts:
     started: str | None = None
     finished: str | None = None
     attempts: int = 0
+    shards: int = 1
+    shards_done: int = 0
     exit_code: int | None = None
     report: RunReport | None = None
     trouble: str = ""  # why a pod does not start, or how it died without a word

@@ -1,4 +1,4 @@
-"""Pipeline: schedule, adoption of scheduled Jobs, the run annotation, history."""
+"""Pipeline: schedule, adoption of scheduled Jobs, missed times, the run annotation, history."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from millstream_api import conditions
 from millstream_api.meta import ANNOTATION_ADOPTED, ANNOTATION_RUN
-from millstream_api.pipeline import PipelineSpec, PipelineStatus
+from millstream_api.pipeline import History, PipelineSpec, PipelineStatus, Schedule
 from millstream_api.run_plan import RunPlan
 from millstream_operator.objects.configmap import plan_configmap, plan_name
 from millstream_operator.objects.cronjob import cronjob, cronjob_name, suspended
 from millstream_operator.objects.naming import Owner, child_name, owner_of
 from millstream_operator.objects.pipelinerun import pipelinerun
-from millstream_operator.reconcile import plans, policies, totals
+from millstream_operator.reconcile import catchup, drift, plans, policies, totals
 from millstream_operator.reconcile.execution import run_job_spec
-from millstream_operator.reconcile.observed import Context, JobFacts, PipelineView
+from millstream_operator.reconcile.observed import Body, Context, JobFacts, PipelineView
 from millstream_operator.reconcile.outcome import Note, Outcome, Ref
 from millstream_operator.reconcile.runs import RunState, finished_newest_first, runs_of
 from millstream_operator.reconcile.standing import Standing, settled, stalled, status_of, turning_point, waiting
@@ -35,6 +35,7 @@ class _Pipeline:
     runs: list[RunState]
     plan: RunPlan | None  # None while source or warehouse is missing
     blocker: policies.Blocker | None
+    catchup: catchup.Plan
 
 
 def reconcile(view: PipelineView, ctx: Context) -> Outcome:
@@ -50,8 +51,8 @@ def reconcile(view: PipelineView, ctx: Context) -> Outcome:
     blocker = policies.first_blocker(policies.CONNECTED, needs)
     if isinstance(plan, Problem):
         blocker, plan = blocker or policies.Blocker(conditions.SOURCE_NOT_READY, plan.message), None
-    pipeline = _Pipeline(view, ctx, owner, spec, status, runs, plan, blocker)
-    return _conclude(pipeline)
+    missed = catchup.plan(spec, status.catch_up, runs, view.cronjob, ctx.now)
+    return _conclude(_Pipeline(view, ctx, owner, spec, status, runs, plan, blocker, missed))
 
 
 def _conclude(pipeline: _Pipeline) -> Outcome:
@@ -59,12 +60,15 @@ def _conclude(pipeline: _Pipeline) -> Outcome:
     standing = _standing(pipeline)
     freshness, stale_in_s = totals.fresh(pipeline.spec, counted.status, pipeline.ctx.now)
     passing = totals.passing(pipeline.runs) or conditions.find(pipeline.status.conditions, conditions.PASSING)
-    more = [item for item in (freshness, passing) if item is not None]
+    known = conditions.find(pipeline.status.conditions, conditions.SCHEMA_DRIFT)
+    drifted = drift.condition(pipeline.runs, known)
+    more = [item for item in (freshness, passing, drifted) if item is not None]
     status = counted.status.model_copy(
         update={
             "plan": plan_name(pipeline.owner, pipeline.plan) if pipeline.plan else pipeline.status.plan,
             "cron_job": cronjob_name(pipeline.owner) if pipeline.spec.schedule else None,
             "active_runs": [run.name for run in pipeline.runs if run.active],
+            "catch_up": pipeline.catchup.status,
             "last_trigger": _wish(pipeline) or pipeline.status.last_trigger,
         }
     )
@@ -72,12 +76,18 @@ def _conclude(pipeline: _Pipeline) -> Outcome:
     document = settled(status, pipeline.view.body, pipeline.ctx.now, standing, more, drop)
     adopted, orphaned = _adoption(pipeline.owner, pipeline.runs)
     return Outcome(
-        apply=(*_plan_objects(pipeline), *_schedule(pipeline), *adopted, *_triggered(pipeline)),
+        apply=(*_plan_objects(pipeline), *_schedule(pipeline), *adopted, *_triggered(pipeline), *_late(pipeline)),
         status=document,
         delete=(*orphaned, *_unscheduled(pipeline), *_expired(pipeline), *_unused_plans(pipeline)),
-        notes=(*turning_point(pipeline.status, standing), *counted.notes, *_staleness(pipeline, freshness)),
+        notes=(
+            *turning_point(pipeline.status, standing),
+            *counted.notes,
+            *_staleness(pipeline, freshness),
+            *drift.turning_point(known, drifted),
+            *pipeline.catchup.notes,
+        ),
         counted=counted.facts,
-        requeue_s=stale_in_s,
+        requeue_s=min((wait for wait in (stale_in_s, pipeline.catchup.again_s) if wait is not None), default=None),
     )
 
 
@@ -104,8 +114,7 @@ def _plan(owner: Owner, spec: PipelineSpec, view: PipelineView) -> RunPlan | Pro
 
 def _standing(pipeline: _Pipeline) -> Standing:
     """Return the first of: wrong configuration, waiting, suspended, last run failed, ready."""
-    done = finished_newest_first(pipeline.runs)
-    last = done[0] if done else None
+    last = next((run for run in finished_newest_first(pipeline.runs) if run.tells), None)
     reason, message = totals.verdict(last) if last is not None else ("", "")
     if reason == conditions.INVALID_CONFIGURATION and last is not None and _unmended(pipeline, last):
         return stalled(reason, f"run {last.name}: {message}")
@@ -118,7 +127,11 @@ def _standing(pipeline: _Pipeline) -> Standing:
     if pipeline.spec.schedule is None:
         return Standing("True", conditions.ON_DEMAND, "runs when a PipelineRun asks for it")
     schedule = pipeline.spec.schedule
-    return Standing("True", conditions.SCHEDULED, f"runs at {schedule.cron} ({schedule.time_zone})")
+    return Standing("True", conditions.SCHEDULED, _told(schedule, pipeline.catchup))
+
+
+def _told(schedule: Schedule, missed: catchup.Plan) -> str:
+    return f"runs at {schedule.cron} ({schedule.time_zone}){catchup.message(missed.status)}"
 
 
 def _unmended(pipeline: _Pipeline, last: RunState) -> bool:
@@ -142,12 +155,18 @@ def _schedule(pipeline: _Pipeline) -> tuple[dict[str, Any], ...]:
     if schedule is None or pipeline.plan is None:  # only a wish to stop can still be carried out
         stop = live is not None and not live["spec"].get("suspend") and (schedule is None or pipeline.spec.suspend)
         return (suspended(live),) if stop and live is not None else ()
-    if not _may_schedule(pipeline):
+    if not _may_schedule(pipeline) or (pipeline.catchup.begins and live is not None and _changes(schedule, live)):
         return ()
-    env = {"MILLSTREAM_JITTER_SECONDS": str(schedule.jitter_seconds)}
-    owner = pipeline.owner
-    spec = run_job_spec(owner, owner, pipeline.spec, pipeline.plan, pipeline.ctx.runner, env)
+    owner, jitter_s = pipeline.owner, schedule.jitter_seconds
+    spec = run_job_spec(owner, owner, pipeline.spec, pipeline.plan, pipeline.ctx.runner, jitter_s=jitter_s)
     return (cronjob(owner, pipeline.spec, schedule, spec, plan_name(owner, pipeline.plan)),)
+
+
+def _changes(schedule: Schedule, live: Body) -> bool:
+    """Whether the CronJob will take up other times: the moment from which they count must be written down before."""
+    spec = live["spec"]
+    same = (spec.get("schedule"), spec.get("timeZone")) == (schedule.cron, schedule.time_zone)
+    return bool(spec.get("suspend")) or not same
 
 
 def _unscheduled(pipeline: _Pipeline) -> tuple[Ref, ...]:
@@ -170,7 +189,7 @@ def _adoption(owner: Owner, runs: Sequence[RunState]) -> tuple[Sequence[dict[str
         if not run.uid and run.job.adopted:
             orphans.append(Ref("Job", run.job.namespace, run.job.name, run.job.uid))
         elif not run.uid:
-            made.append(pipelinerun(run.name, owner, "schedule"))
+            made.append(pipelinerun(run.name, owner, "schedule", run.scheduled_for))
         if not run.job.adopted:
             made.append(_mark(run.job))
     return made, orphans
@@ -198,23 +217,38 @@ def _triggered(pipeline: _Pipeline) -> tuple[dict[str, Any], ...]:
     return (pipelinerun(name, pipeline.owner, "manual"),)
 
 
+def _late(pipeline: _Pipeline) -> tuple[dict[str, Any], ...]:
+    due = pipeline.catchup.due
+    if due is None:
+        return ()
+    name = child_name(pipeline.owner.name, pipeline.owner.uid, due)
+    return (pipelinerun(name, pipeline.owner, "catchup", due),)
+
+
 def _counted(pipeline: _Pipeline, run: RunState) -> bool:
     return run.finished and run.uid in pipeline.status.counted_runs
 
 
 def _expired(pipeline: _Pipeline) -> tuple[Ref, ...]:
-    """Return the finished runs beyond the history, with their Jobs; only what is in the totals is ever deleted."""
+    """Return the finished runs beyond the history, with their Jobs; only what is in the totals is ever deleted.
+
+    Backfills have a history of their own: else the next runs of the schedule would push their results out.
+    """
     done = [run for run in finished_newest_first(pipeline.runs) if not run.leaving]
-    good = [run for run in done if run.status.phase == "Succeeded"]
-    bad = [run for run in done if run.status.phase != "Succeeded"]
     history = pipeline.spec.history
     refs: list[Ref] = []
-    for run in (*good[history.successful :], *bad[history.failed :]):
+    for run in (run for beside in (False, True) for run in _beyond(history, [r for r in done if r.beside == beside])):
         if _counted(pipeline, run):
             refs.append(Ref("PipelineRun", pipeline.owner.namespace, run.name, run.uid))
             if run.job is not None:
                 refs.append(Ref("Job", run.job.namespace, run.job.name, run.job.uid))
     return tuple(refs)
+
+
+def _beyond(history: History, done: Sequence[RunState]) -> list[RunState]:
+    good = [run for run in done if run.status.phase == "Succeeded"]
+    bad = [run for run in done if run.status.phase != "Succeeded"]
+    return [*good[history.successful :], *bad[history.failed :]]
 
 
 def _unused_plans(pipeline: _Pipeline) -> tuple[Ref, ...]:

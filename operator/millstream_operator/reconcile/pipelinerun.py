@@ -14,10 +14,10 @@ from millstream_api.pipeline import PipelineSpec
 from millstream_api.pipelinerun import PipelineRunSpec, PipelineRunStatus
 from millstream_operator.objects.configmap import plan_configmap, plan_name
 from millstream_operator.objects.job import job
-from millstream_operator.objects.naming import Owner, child_name, owner_of
+from millstream_operator.objects.naming import MAX_JOB_NAME, Owner, child_name, owner_of
 from millstream_operator.objects.pipelinerun import owned
 from millstream_operator.reconcile import plans, policies
-from millstream_operator.reconcile.ending import Ending, ended
+from millstream_operator.reconcile.ending import Ending, ended, progress
 from millstream_operator.reconcile.execution import run_job_spec
 from millstream_operator.reconcile.observed import Body, Context, RunView, generation, rfc3339
 from millstream_operator.reconcile.outcome import Outcome, Ref
@@ -45,6 +45,8 @@ class _Run:
         return (meta.get("creationTimestamp", ""), meta["name"])
 
 
+_MAX_SHOWN = 20  # streams listed in a message
+
 Step = Callable[[_Run], Outcome | None]
 
 
@@ -53,7 +55,7 @@ def job_name(body: Body) -> str:
     meta = body["metadata"]
     if body.get("spec", {}).get("trigger") == "schedule":
         return str(meta["name"])
-    return child_name(meta["name"], meta["uid"])
+    return child_name(meta["name"], meta["uid"], limit=MAX_JOB_NAME)
 
 
 def reconcile(view: RunView, ctx: Context) -> Outcome:
@@ -100,15 +102,19 @@ def _cancelled(run: _Run) -> Outcome | None:
 
 
 def _superseded(run: _Run) -> Outcome | None:
-    """Under Replace a newer run that could start takes this one's place."""
-    if run.policy != "Replace" or run.blocker is not None:
+    """Under Replace a newer run that could start takes this one's place, unless this one makes up for a missed time."""
+    if run.policy != "Replace" or run.blocker is not None or run.spec.trigger in ("backfill", "catchup"):
         return None
-    newer = [other for other in run.others if other.order > run.order and (other.queued or other.active)]
+    newer = [
+        other
+        for other in _lane(run)
+        if other.order > run.order and (other.queued or other.active) and other.trigger != "catchup"
+    ]
     return _stop(run, f"replaced by run {newer[-1].name} (concurrencyPolicy Replace)") if newer else None
 
 
 def _job_lost(run: _Run) -> Outcome | None:
-    if run.view.job is not None or (run.status.phase != "Running" and run.spec.trigger == "manual"):
+    if run.view.job is not None or (run.status.phase != "Running" and run.spec.trigger != "schedule"):
         return None
     if run.policy == "Replace" and run.spec.trigger == "schedule":
         return _stop(run, "its Job was replaced by a newer one (concurrencyPolicy Replace)")
@@ -123,7 +129,20 @@ def _running(run: _Run) -> Outcome | None:
         return None
     known = {"job": item.name, "plan": item.plan or None, "started_at": item.started, "attempts": item.attempts or None}
     text = f"Job {item.name} is running" + (f": {item.trouble}" if item.trouble else "")
-    return _told(run, "Running", Standing("Unknown", conditions.RUNNING, text, working=True), known)
+    standing = Standing("Unknown", conditions.RUNNING, text, working=True)
+    return _told(run, "Running", standing, known | progress(item))
+
+
+def _unknown_streams(run: _Run) -> Outcome | None:
+    known = [stream.name for stream in run.pipeline_spec.streams] if run.pipeline_spec is not None else run.spec.streams
+    unknown = sorted(set(run.spec.streams) - set(known))
+    if not unknown:
+        return None
+    text = f"spec.streams: Pipeline '{run.spec.pipeline_ref.name}' has no stream {', '.join(unknown)}"
+    shown = ", ".join(known[:_MAX_SHOWN]) + (f" and {len(known) - _MAX_SHOWN} more" if len(known) > _MAX_SHOWN else "")
+    text += f"; it has {shown}; make a new PipelineRun"
+    ending = Ending("Failed", stalled(conditions.INVALID_SPEC, text), {"finished_at": rfc3339(run.ctx.now)})
+    return _end(run.view, run.ctx, run.status, ending)
 
 
 def _blocked(run: _Run) -> Outcome | None:
@@ -131,14 +150,21 @@ def _blocked(run: _Run) -> Outcome | None:
 
 
 def _crowded(run: _Run) -> Outcome | None:
-    """Without Allow, runs of a Pipeline go one at a time, oldest first."""
-    if run.policy == "Allow":
+    """Without Allow, runs of a Pipeline go one at a time, oldest first; backfills always, since they share a lease."""
+    alone = run.spec.trigger == "backfill"
+    if run.policy == "Allow" and not alone:
         return None
-    active = [other.name for other in run.others if other.active]
+    active = [other.name for other in _lane(run) if other.active]
     if active:
-        return _queue(run, conditions.QUEUED, f"waiting for run {active[0]} to end (concurrencyPolicy {run.policy})")
-    older = [other.name for other in run.others if other.queued and other.order < run.order]
+        why = "one backfill of a Pipeline at a time" if alone else f"concurrencyPolicy {run.policy}"
+        return _queue(run, conditions.QUEUED, f"waiting for run {active[0]} to end ({why})")
+    older = [other.name for other in _lane(run) if other.queued and other.order < run.order]
     return _queue(run, conditions.QUEUED, f"run {older[0]} came first") if older else None
+
+
+def _lane(run: _Run) -> list[RunState]:
+    """Return the runs that this one may have to wait for: a backfill goes beside all but other backfills."""
+    return [other for other in run.others if other.beside == (run.spec.trigger == "backfill")]
 
 
 def _start(run: _Run) -> Outcome:
@@ -146,8 +172,8 @@ def _start(run: _Run) -> Outcome:
     if not (around and pipeline and spec and around.source and around.warehouse):
         raise AssertionError("a run without source or warehouse was not blocked")
     plan = plans.run_plan(pipeline, spec, around.source, around.warehouse)
-    env = RunOptions.model_validate(run.spec.model_dump(include=set(RunOptions.model_fields))).environment()
-    body = run_job_spec(pipeline, run.owner, spec, plan, run.ctx.runner, env)
+    options = RunOptions.model_validate(run.spec.model_dump(include=set(RunOptions.model_fields)))
+    body = run_job_spec(pipeline, run.owner, spec, plan, run.ctx.runner, options)
     made = job(job_name(run.view.body), run.owner, body, plan_name(pipeline, plan))
     known = {"job": made["metadata"]["name"], "plan": plan_name(pipeline, plan)}
     standing = Standing("Unknown", conditions.RUNNING, f"Job {known['job']} is running", working=True)
@@ -160,6 +186,7 @@ _CHAIN: tuple[Step, ...] = (
     _superseded,
     _job_lost,
     _running,
+    _unknown_streams,
     _blocked,
     _crowded,
     _start,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from millstream_api import conditions
 from millstream_api.pipelinerun import PipelineRunStatus
+from millstream_api.run_options import Trigger
 from millstream_operator.objects.naming import Owner
 from millstream_operator.reconcile.observed import Body, JobFacts, PipelineView
 from millstream_operator.reconcile.standing import status_of
@@ -21,10 +23,32 @@ class RunState:
     created: str
     status: PipelineRunStatus
     uid: str = ""
-    scheduled: bool = False
+    trigger: Trigger = "manual"
+    scheduled_for: str = ""
     cancelled: bool = False
     leaving: bool = False  # being deleted
     job: JobFacts | None = None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether its Job comes from the CronJob."""
+        return self.trigger == "schedule"
+
+    @property
+    def beside(self) -> bool:
+        """Whether it goes its own way: a backfill has its own lease and leaves the cursor where it is."""
+        return self.trigger == "backfill"
+
+    @property
+    def tells(self) -> bool:
+        """Whether its end says something of the Pipeline: it was no backfill, and not refused for its own spec."""
+        ready = conditions.find(self.status.conditions, conditions.READY)
+        return not self.beside and (ready is None or ready.reason != conditions.INVALID_SPEC)
+
+    @property
+    def began(self) -> str:
+        """When it started, or was made."""
+        return self.status.started_at or (self.job.created if self.job else "") or self.created
 
     @property
     def finished(self) -> bool:
@@ -56,7 +80,14 @@ def runs_of(owner: Owner, view: PipelineView) -> list[RunState]:
     jobs = {item.run: item for item in view.jobs if item.owner_uid == owner.uid or item.owner_uid in uids}
     known = [_state(body, jobs.pop(body["metadata"]["name"], None)) for body in bodies]
     unadopted = [
-        RunState(item.run, item.created, PipelineRunStatus(), scheduled=True, job=item)
+        RunState(
+            item.run,
+            item.created,
+            PipelineRunStatus(),
+            trigger="schedule",
+            scheduled_for=item.scheduled_for,
+            job=item,
+        )
         for item in jobs.values()
         if item.scheduled
     ]
@@ -81,7 +112,8 @@ def _state(body: Body, found: JobFacts | None) -> RunState:
         created=meta.get("creationTimestamp", ""),
         status=status_of(PipelineRunStatus, body),
         uid=meta.get("uid", ""),
-        scheduled=spec.get("trigger") == "schedule",
+        trigger=spec.get("trigger", "manual"),
+        scheduled_for=spec.get("scheduledFor", ""),
         cancelled=bool(spec.get("cancel")),
         leaving="deletionTimestamp" in meta,
         job=found,

@@ -1,6 +1,7 @@
 """What a Pipeline's status says of its data: totals, freshness, quality. Each finished run is counted once.
 
-`countedRuns` is written in the same status as the totals, so a crash repeats both or neither.
+`countedRuns` is written in the same status as the totals, so a crash repeats both or neither. A backfill adds to the
+totals only: what it found in old rows says nothing of the newest ones, and must not turn a late table green.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def count(status: PipelineStatus, runs: Sequence[RunState]) -> Counted:
     fresh = [run for run in reversed(done) if run.uid not in status.counted_runs]
     update: dict[str, object] = {"counted_runs": sorted(run.uid for run in done)}
     if fresh:
-        update |= _newest(status, done[0])
+        telling = [run for run in done if run.tells]
+        update |= _newest(status, telling[0]) if telling else {}
         loaded = sum(run.status.rows_loaded or 0 for run in fresh)
         update["rows_loaded_total"] = (status.rows_loaded_total or 0) + loaded
     facts = tuple(_facts(run) for run in fresh)
@@ -64,7 +66,8 @@ def fresh(spec: PipelineSpec, status: PipelineStatus, now: datetime) -> tuple[Co
 
 def passing(runs: Sequence[RunState]) -> Condition | None:
     """Return the Passing condition after the newest run that ran checks; None when no run tells."""
-    last = next((run for run in finished_newest_first(runs) if run.status.checks_run or _refused(run)), None)
+    done = (run for run in finished_newest_first(runs) if run.tells)
+    last = next((run for run in done if run.status.checks_run or _refused(run)), None)
     if last is None:
         return None
     score = f"{last.status.checks_passed or 0} of {last.status.checks_run or 0} checks passed in run {last.name}"

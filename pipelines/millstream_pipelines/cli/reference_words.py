@@ -10,13 +10,16 @@ CONDITIONS = {
     "Stalled": "the spec or a Secret must change first; the message names field, value and cure",
     "Reachable": "the last probe reached the source or warehouse",
     "Fresh": "the newest row is younger than `spec.freshness.maxAge`",
-    "Passing": "every check of the last run passed",
-    "SchemaDrift": "True when the source's shape differs from the target's; the message lists the columns.",
+    "Passing": "every check of the last run passed; a backfill says nothing here",
+    "SchemaDrift": "the last run met changes of the source's shape; the message lists columns and what was done",
 }
 
 REASONS = {
     "InvalidSpec": "the spec is wrong; nothing is tried until it changes",
     "InvalidConfiguration": "the plug-in refuses its configuration; change `config` or the Secret",
+    "SchemaChanged": "the source has columns that are new, gone or of another type",
+    "SchemaUnchanged": "the last run met no change of the source's shape",
+    "RunsMissed": "an event: no run was started in time; what `schedule.catchUp` makes of it",
     "SecretNotFound": "the Secret named by `secretRef` is absent",
     "Probing": "a probe is running",
     "ProbeSucceeded": "the last probe reached the other side",

@@ -28,3 +28,13 @@ def cluster(millstream_plane: Any, request: pytest.FixtureRequest, tmp_path: Pat
         if process.alive:
             process.kill()
     millstream_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def flights(cluster: Cluster) -> Cluster:
+    """A running operator, ready endpoints and a scheduled Pipeline."""
+    cluster.operator()
+    cluster.ready_endpoints()
+    cluster.pipeline(schedule={"cron": "0 0 1 1 *"}, retries={"limit": 0}, history={"successful": 1, "failed": 1})
+    cluster.becomes("pipeline", "flights", "Scheduled")
+    return cluster

@@ -11,16 +11,6 @@ from millstream_api.datasource import ColumnStatus, StreamStatus
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture
-def flights(cluster: Cluster) -> Cluster:
-    """A running operator, ready endpoints and a scheduled Pipeline."""
-    cluster.operator()
-    cluster.ready_endpoints()
-    cluster.pipeline(schedule={"cron": "0 0 1 1 *"}, retries={"limit": 0}, history={"successful": 1, "failed": 1})
-    cluster.becomes("pipeline", "flights", "Scheduled")
-    return cluster
-
-
 def test_probe_discovers_streams(cluster: Cluster) -> None:
     cluster.operator()
     cluster.apply(manifest("DataSource", "files", source_spec()))

@@ -18,7 +18,7 @@ def test_names_fit_and_repeat(name: str) -> None:
     assert first != child_name(name, "uid-12026-03-01")
     assert len(first) <= 63
     assert "." not in first
-    assert len(cronjob_name(Owner("v1", "Pipeline", "shop", name, "uid"))) <= 52
+    assert len(cronjob_name(Owner("v1", "Pipeline", "shop", name, "uid"))) <= 49
 
 
 def test_label_values_fit() -> None:

@@ -81,3 +81,17 @@ def test_exit_codes_end_the_job(retries: int, timeout: int) -> None:
     assert rules[1]["action"] == "Ignore"
     assert (spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (retries, timeout)
     assert spec["podReplacementPolicy"] == "Failed"
+
+
+def test_shards_are_the_indexes_of_the_job() -> None:
+    spec = run_spec(template(), 2, 60, shards=3)
+    same = ("podFailurePolicy", "podReplacementPolicy", "template", "activeDeadlineSeconds")
+    whole = run_spec(template(), 2, 60)
+    assert {key: spec.pop(key) for key in same} == {key: whole[key] for key in same}
+    assert spec == {
+        "completionMode": "Indexed",
+        "completions": 3,
+        "parallelism": 3,
+        "backoffLimitPerIndex": 2,
+        "maxFailedIndexes": 0,
+    }

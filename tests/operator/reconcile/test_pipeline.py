@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -185,8 +184,20 @@ def test_unused_plans_are_deleted(ctx: Context) -> None:
     assert [ref.name for ref in outcome.delete] == ["unused"]
 
 
-def test_second_look_changes_nothing(ctx: Context) -> None:
+def test_third_look_changes_nothing(ctx: Context) -> None:
     first = pipeline.reconcile(view(), ctx)
-    later = Context(ctx.now + timedelta(days=1), ctx.runner)
-    again = pipeline.reconcile(replace(view(status=first.status), cronjob=live_cronjob(first)), later)
-    assert (again.apply, again.status, again.notes) == (first.apply, first.status, ())
+    second = pipeline.reconcile(view(status=first.status, cronjob=live_cronjob(first)), ctx)
+    later = Context(ctx.now + timedelta(minutes=9), ctx.runner)
+    third = pipeline.reconcile(view(status=second.status, cronjob=live_cronjob(second)), later)
+    assert (third.apply, third.status, third.notes) == (first.apply, second.status, ())
+
+
+def test_shards_reach_the_cronjob_and_the_pods(ctx: Context) -> None:
+    cron = live_cronjob(pipeline.reconcile(view(scheduled(extract={"shards": 3})), ctx))
+    spec = cron["spec"]["jobTemplate"]["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["backoffLimitPerIndex"]) == ("Indexed", 3, 3)
+    env = {item["name"]: item.get("value") for item in spec["template"]["spec"]["containers"][0]["env"]}
+    assert env["MILLSTREAM_SHARDS"] == "3"
+    whole = live_cronjob(pipeline.reconcile(view(), ctx))["spec"]["jobTemplate"]["spec"]
+    assert "completionMode" not in whole
+    assert "MILLSTREAM_SHARDS" not in str(whole)
