@@ -53,6 +53,13 @@ def _report() -> RunReport:
             reason="InvalidPlan",
             message=f"cannot read the plan at {path}: {error}; are operator and runner of the same version?",
         )
+    shards = os.environ.get("MILLSTREAM_SHARDS")
+    if shards is not None:
+        return RunReport(
+            exit_code=ExitCode.CONFIGURATION,
+            reason="InvalidPlan",
+            message=f"extract.shards is {shards}, and this runner reads a run in one pod; set it to 1",
+        )
     time.sleep(random.uniform(0, float(os.environ.get("MILLSTREAM_JITTER_SECONDS") or 0)))  # noqa: S311 - not a secret
     from millstream_pipelines.log_progress import LogProgress
     from millstream_pipelines.probing import probe
