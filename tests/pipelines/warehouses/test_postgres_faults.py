@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ import pytest
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
 from millstream_pipelines.testing.warehouse_case import PEOPLE, batch, totals, write
+from millstream_pipelines.warehouses._postgres import metadata
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, translated
 from millstream_pipelines.warehouses.base import Counts
 from millstream_pipelines.warehouses.postgres import PostgresWarehouse
@@ -100,6 +102,28 @@ class TestLocks(PostgresCase):
         self.execute("ROLLBACK")
         self.loaded(load, (2, "b", 1))
         assert self.seen() == [(1, "a"), (2, "b")]
+
+
+class TestFirstUse(PostgresCase):
+    """`_millstream` is made by several pods at the same moment."""
+
+    def test_who_waited_for_another_takes_what_that_one_made(self) -> None:
+        self.execute("DROP SCHEMA IF EXISTS _millstream CASCADE")
+        first = self.session()
+        with first.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", (metadata._LOCK,))
+        second = self.open()
+        found: list[Any] = []
+        waiting = threading.Thread(target=lambda: found.append(second.probe().metadata_version))
+        waiting.start()
+        while not self.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            assert waiting.is_alive()
+        assert metadata.migrate(first, "first") == metadata.VERSION
+        first.close()
+        waiting.join(30)
+        assert found == [metadata.VERSION]
+        numbers = self.query("SELECT version FROM _millstream.version ORDER BY 1")
+        assert numbers == [(number + 1,) for number in range(metadata.VERSION)]
 
 
 class TestConstraints(PostgresCase):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.failpoints import reached
@@ -61,23 +64,42 @@ def migrate(connection: Connection, owner: str) -> int:
     with translating(owner, "preparing the schema _millstream"):
         version = _version(connection)
         if version < VERSION:
-            run(connection, "SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            version = _version(connection)
-            if version == 0:
-                if one(connection, "SELECT to_regnamespace('_millstream')")[0] is None:  # else no right is needed
-                    run(connection, "CREATE SCHEMA IF NOT EXISTS _millstream")
-                run(
-                    connection,
-                    "CREATE TABLE IF NOT EXISTS _millstream.version "
-                    "(version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
-                )
-            for number in range(version + 1, VERSION + 1):
-                run(connection, _MIGRATIONS[number - 1])
-                run(connection, "INSERT INTO _millstream.version (version) VALUES (%s)", (number,))
-                version = number
-            reached("migrated")
+            with _alone(connection):
+                version = _version(connection)
+                if version == 0:
+                    if one(connection, "SELECT to_regnamespace('_millstream')")[0] is None:  # else no right is needed
+                        run(connection, "CREATE SCHEMA IF NOT EXISTS _millstream")
+                    run(
+                        connection,
+                        "CREATE TABLE IF NOT EXISTS _millstream.version "
+                        "(version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
+                    )
+                for number in range(version + 1, VERSION + 1):
+                    run(connection, _MIGRATIONS[number - 1])
+                    run(connection, "INSERT INTO _millstream.version (version) VALUES (%s)", (number,))
+                    version = number
+                reached("migrated")
+                connection.commit()
         connection.commit()
     return version
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Keep other migrations out.
+
+    A lock of the session, not of the transaction: names are looked up in a cache that is brought up to date where a
+    transaction begins, so what another made meanwhile is seen by the next transaction, not by the one that waited.
+    """
+    run(connection, "SELECT pg_advisory_lock(%s)", (_LOCK,))
+    connection.commit()
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.rollback()
+            run(connection, "SELECT pg_advisory_unlock(%s)", (_LOCK,))
+            connection.commit()
 
 
 def _version(connection: Connection) -> int:
