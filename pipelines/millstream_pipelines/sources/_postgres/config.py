@@ -52,6 +52,12 @@ class PostgresConfig(BaseModel):
         default_factory=dict, description="Further libpq connection parameters, for example {sslrootcert: /path}."
     )
     connect_timeout_seconds: int = Field(default=10, ge=2, le=600, description="Seconds a connection may take.")
+    network_timeout_seconds: int = Field(
+        default=120,
+        ge=2,
+        le=3600,
+        description="Seconds the network may swallow what is sent before the connection counts as lost.",
+    )
     statement_timeout_seconds: float = Field(
         default=0, ge=0, le=604800, description="Seconds one statement may run; 0 means no limit: big tables take time."
     )

@@ -51,10 +51,11 @@ def dsn_of(config: PostgresConfig) -> str:
         "connect_timeout": config.connect_timeout_seconds,
         "application_name": "millstream",
         "client_encoding": "UTF8",
-        # A server that vanishes without a word is noticed after about a minute and a half.
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
+        # Keepalives watch a connection that waits; the other time-out, one with something sent and not acknowledged.
+        "keepalives_idle": min(30, config.network_timeout_seconds // 2),
+        "keepalives_interval": min(10, max(1, config.network_timeout_seconds // 6)),
         "keepalives_count": 6,
+        "tcp_user_timeout": config.network_timeout_seconds * 1000,
     }
     chosen = {key: value for key, value in {**given, **config.options}.items() if value is not None}
     return make_dsn(None, **chosen)

@@ -31,6 +31,13 @@ class PostgresConfig(BaseModel):
     lock_timeout_seconds: int = Field(
         default=30, ge=1, le=3600, description="How long a statement waits for a lock before the run is retried."
     )
+    network_timeout_seconds: int = Field(
+        default=120,
+        ge=2,
+        le=3600,
+        description="How long the network may swallow what is sent before the connection counts as lost; also how long "
+        "the server may take no more rows.",
+    )
     synchronous_commit: bool = Field(
         default=True, description="False trades the last moments before a server crash for speed: do not, for money."
     )
@@ -54,9 +61,12 @@ def connect(config: PostgresConfig, owner: str) -> Connection:
             sslmode=config.sslmode,
             connect_timeout=config.connect_timeout_seconds,
             application_name=_APPLICATION,
-            keepalives_idle=30,
-            keepalives_interval=10,
+            keepalives_idle=_idle_s(config),
+            keepalives_interval=_interval_s(config),
             keepalives_count=3,
+            # Keepalives only watch a connection that waits. What was sent and is not acknowledged, the system would
+            # send again for a quarter of an hour.
+            tcp_user_timeout=config.network_timeout_seconds * 1000,
             client_encoding="UTF8",
             options=_options(config),
         )
@@ -70,16 +80,27 @@ def connect(config: PostgresConfig, owner: str) -> Connection:
 
 
 _APPLICATION = "millstream"
-# The server, too, must notice that a pod is gone: its locks would wait for the system's two hours.
-_SERVER_KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+
+
+def _idle_s(config: PostgresConfig) -> int:
+    return min(30, config.network_timeout_seconds // 2)
+
+
+def _interval_s(config: PostgresConfig) -> int:
+    return min(10, max(1, config.network_timeout_seconds // 6))
 
 
 def _options(config: PostgresConfig) -> str:
-    """Return the session's settings: what the load protocol relies on, whatever the role's defaults are."""
+    """Return the session's settings: what the load protocol relies on, whatever the role's defaults are.
+
+    The server, too, must notice that a pod is gone: its locks would wait for the system's two hours.
+    """
     return (
         f"-c lock_timeout={config.lock_timeout_seconds}s -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres "
         r"-c default_transaction_isolation=read\ committed "
-        f"-c synchronous_commit={'on' if config.synchronous_commit else 'off'} {_SERVER_KEEPALIVES}"
+        f"-c synchronous_commit={'on' if config.synchronous_commit else 'off'} "
+        f"-c tcp_keepalives_idle={_idle_s(config)} -c tcp_keepalives_interval={_interval_s(config)} "
+        f"-c tcp_keepalives_count=3 -c tcp_user_timeout={min(60, config.network_timeout_seconds) * 1000}"
     )
 
 
