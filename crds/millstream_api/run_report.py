@@ -36,6 +36,9 @@ class StreamReport(StatusModel):
     duplicate: int = Field(default=0, description="Rows with the key of a later row.")
     filtered: int = Field(default=0, description="Rows the filter left out.")
     bytes_read: int = Field(default=0, description="Bytes read, as Arrow.")
+    deleted: int = Field(
+        default=0, description="Rows taken out of the target, or whose validity ended; no part of the sum."
+    )
     guarantee: str = Field(default="", description="exactly-once, effectively-once or at-least-once.")
     guarantee_reason: str = Field(default="", description="Why this guarantee, and what would make it stronger.")
 

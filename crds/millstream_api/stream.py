@@ -21,7 +21,10 @@ class Cursor(ApiModel):
     """The column an incremental read goes by."""
 
     field: Identifier = Field(description="A column that only grows, such as an id or a time of change.")
-    lag: Duration | None = Field(default=None, description="Read again this much before the last cursor; needs merge.")
+    lag: Duration | None = Field(
+        default=None,
+        description="Read again this much before the last cursor; needs merge, or scd2 with `effectiveAt`.",
+    )
 
 
 class Contract(ApiModel):
@@ -175,8 +178,12 @@ class StreamSpec(ApiModel):
             raise ValueError(f"stream '{self.name}': nested.lists 'tables' needs `primaryKey`, which children carry")
         if self.write_disposition == "replace" and self.mode == "incremental":
             raise ValueError(f"stream '{self.name}': writeDisposition 'replace' needs mode 'full'")
-        if self.cursor and self.cursor.lag and self.write_disposition != "merge":
-            raise ValueError(f"stream '{self.name}': cursor.lag reads rows again and needs writeDisposition 'merge'")
+        timed = self.write_disposition == "scd2" and self.scd2.effective_at is not None
+        if self.cursor and self.cursor.lag and self.write_disposition != "merge" and not timed:
+            raise ValueError(
+                f"stream '{self.name}': cursor.lag reads rows again and needs writeDisposition 'merge', or 'scd2' with "
+                "`scd2.effectiveAt`"
+            )
         names = [column.name for column in self.columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

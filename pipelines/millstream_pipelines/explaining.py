@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from millstream_api.pipeline import TransformSpec
 from millstream_api.stream import StreamSpec
+from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.runner import RunRequest, open_source, open_warehouse
@@ -47,6 +48,7 @@ def explain(request: RunRequest) -> list[StreamPlan]:
 
 
 def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: str, run: str) -> StreamPlan:
+    require_abilities(stream, warehouse)
     info = source.describe(stream.name, tuple(stream.select))
     wanted: Schema = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
     request = ReadRequest(
@@ -64,6 +66,7 @@ def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: 
         primary_key=tuple(stream.primary_key),
         contract=stream.contract,
         cursor_field=request.cursor_field,
+        scd2=stream.scd2,
     )
     return StreamPlan(
         name=stream.name,

@@ -175,7 +175,7 @@ class _Run:
         streams = [result.report() for result in self.results]
         totals = StreamReport(name="total")
         for stream in streams:
-            for name in ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes_read"):
+            for name in ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes_read", "deleted"):
                 setattr(totals, name, getattr(totals, name) + getattr(stream, name))
         code, reason = ExitCode.DONE, "Succeeded"
         for candidate in _PRIORITY:
@@ -216,7 +216,7 @@ class _Run:
 
 def _summary(totals: StreamReport) -> str:
     parts = [f"{totals.read} rows read, {totals.loaded} loaded"]
-    for name in ("quarantined", "duplicate", "filtered"):
+    for name in ("quarantined", "duplicate", "filtered", "deleted"):
         if getattr(totals, name):
             parts.append(f"{getattr(totals, name)} {name}")
     return ", ".join(parts)

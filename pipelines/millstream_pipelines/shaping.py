@@ -31,7 +31,8 @@ class Shaped:
 
     rows: pa.RecordBatch
     rejects: list[Reject]
-    """Rules: `cast(column)`, `expression(column)`, `filter`, `nul_byte`, `primary_key`, `required(column)`."""
+    """Rules: `cast(column)`, `effective_at`, `expression(column)`, `filter`, `nul_byte`, `primary_key`,
+    `required(column)`."""
     filtered: int
 
 
@@ -42,6 +43,7 @@ class Shaper:
         self._plan = plan_columns(stream, source, owner)
         self._source = source
         self._key = tuple(stream.primary_key)
+        self._effective_at = stream.scd2.effective_at if stream.write_disposition == "scd2" else None
         self._mask_key = mask_key
         self._filter = condition(stream.filter, self._plan.taken, f"{owner}: filter") if stream.filter else None
         self.schema = Schema(tuple(item.column for item in self._plan.outputs), self._key)
@@ -114,13 +116,17 @@ class Shaper:
 
     def _look_for_null(self, arrays: list[pa.Array], work: _Work) -> None:
         for (column, _), array in zip(self._made, arrays, strict=True):
-            if not array.null_count or (column.nullable and column.name not in self._key):
+            required = not column.nullable or column.name in self._key or column.name == self._effective_at
+            if not array.null_count or not required:
                 continue
             # A value that a cast has refused is NULL by now; its fault is told already.
             absent = pc.and_not(array.is_null(), refused_rows(work.faults)) if work.faults else array.is_null()
             if column.name in self._key:
                 why = f"column '{column.name}' is NULL, but it is in the primary key"
                 work.refuse("primary_key", absent, why)
+            elif column.name == self._effective_at:
+                why = f"column '{column.name}' is NULL, but scd2.effectiveAt needs the time a change took effect"
+                work.refuse("effective_at", absent, why)
             else:
                 why = f"column '{column.name}' is NULL, but the target requires a value"
                 work.refuse(f"required({column.name})", absent, why)

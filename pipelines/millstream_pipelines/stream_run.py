@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from millstream_api import CheckResult, RunOptions, StreamReport
 from millstream_api.pipeline import ErrorBudget
 from millstream_api.stream import StreamSpec
+from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.budgets import Budget
@@ -82,6 +83,7 @@ class StreamRun:
     def go(self) -> None:
         """Load the stream. A failure before the last commit leaves what was committed and its position."""
         stream = self.stream
+        require_abilities(stream, self.warehouse)
         self.progress.stage(stream.name, "describe")
         info = self.source.describe(stream.name, tuple(stream.select))
         shaper = Shaper(stream, info.schema, f"stream '{stream.name}'", self._mask_key())
@@ -229,6 +231,7 @@ class StreamRun:
             contract=stream.contract,
             cursor_field=stream.cursor.field if stream.cursor else None,
             full_refresh=self.options.full_refresh,
+            scd2=stream.scd2,
         )
 
     def _request(self, position: Position | None) -> ReadRequest:

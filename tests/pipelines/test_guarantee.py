@@ -27,6 +27,12 @@ def stream(**changes: Any) -> StreamSpec:
         ({"mode": "incremental", "writeDisposition": "merge"}, "exact", "exactly-once"),
         ({"mode": "incremental", "writeDisposition": "merge"}, "repeats", "effectively-once"),
         ({"mode": "incremental"}, "repeats", "at-least-once"),
+        (
+            {"mode": "incremental", "writeDisposition": "scd2", "scd2": {"effectiveAt": "at"}},
+            "repeats",
+            "effectively-once",
+        ),
+        ({"mode": "incremental", "writeDisposition": "scd2"}, "repeats", "at-least-once"),
     ],
 )
 def test_each_combination(changes: dict[str, Any], source: Literal["exact", "repeats"], expected: str) -> None:

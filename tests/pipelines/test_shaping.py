@@ -184,3 +184,11 @@ def test_escaped_nul_in_json_and_an_empty_batch() -> None:
     shaped = shape(made, {"doc": ['{"a":"\\u0000"}', '{"a":"\\\\u0000"}', "{"]})
     assert [reject.rule for reject in shaped.rejects] == ["nul_byte", "cast(doc)"]
     assert made.apply(Batch(pa.record_batch({"doc": pa.array([], pa.string())}))).rows.num_rows == 0
+
+
+def test_a_change_without_its_time_is_refused() -> None:
+    fields = {"primaryKey": ["id"], "writeDisposition": "scd2", "scd2": {"effectiveAt": "name"}}
+    shaped = shape(shaper(**fields))
+    assert [(reject.rule, reject.row["id"]) for reject in shaped.rejects] == [("effective_at", "3")]
+    assert "the time a change took effect" in shaped.rejects[0].message
+    assert shape(shaper()).rejects == [], "other streams may have NULL there"

@@ -16,6 +16,9 @@ from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
 
+DELETED = "_millstream_deleted"
+"""The column of a written batch that says which rows are marked as deleted; never a column of the target."""
+
 
 @dataclass(frozen=True)
 class WarehouseInfo:
@@ -43,8 +46,8 @@ class LoadSpec:
     """Among rows of one key in one transaction the largest cursor wins, then the last read."""
     full_refresh: bool = False
     scd2: Scd2 = field(default_factory=Scd2)
-    deleted_field: str | None = None
-    """Target-side name of the column that marks a deleted row (`StreamSpec.deletes.column`)."""
+    deletes: bool = False
+    """Rows come with a last boolean column DELETED, true where the source marks a key as gone."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Counts:
     duplicate: int = 0
     filtered: int = 0
     bytes_read: int = 0
+    deleted: int = 0
+    """Rows taken out of the target, or whose validity ended. No part of the sum: their changes are in `loaded`."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
@@ -134,9 +139,21 @@ class StreamLoad(Protocol):
         ...
 
 
+WarehouseFeature = Literal["scd2", "deletes"]
+
+
+def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:
+    """Return what a warehouse can do beyond loading rows."""
+    return getattr(warehouse, "features", frozenset())
+
+
 @runtime_checkable
 class Warehouse(TableQueries, Protocol):
-    """A warehouse. Constructed with its validated `Config` and the name of its Warehouse (for messages)."""
+    """A warehouse. Constructed with its validated `Config` and the name of its Warehouse (for messages).
+
+    What else it can do is said by an optional class variable `features: frozenset[WarehouseFeature]`: `scd2` (the
+    history of keys), `deletes` (rows marked as deleted). A load asks for neither where the warehouse does not say so.
+    """
 
     Config: ClassVar[type[BaseModel]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
@@ -15,8 +15,10 @@ from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
+from millstream_pipelines.warehouses._postgres.merging import merge_statements
+from millstream_pipelines.warehouses._postgres.scd2 import fit_history
 from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
-from millstream_pipelines.warehouses.base import LoadSpec, WarehouseInfo
+from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 
@@ -25,6 +27,7 @@ class PostgresWarehouse:
 
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2"})
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self._config = config
@@ -58,15 +61,18 @@ class PostgresWarehouse:
 
     def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
         """See `Warehouse.explain_load`."""
-        key = spec.primary_key if spec.disposition in ("merge", "replace") else ()
+        key = spec.primary_key if spec.disposition != "append" else ()
         with translating(self._owner, f"reading the shape of {spec.target}"):
             try:
-                sent, ddl = fit(self.connection, spec.target, schema, spec.contract, key)
+                if spec.disposition == "scd2":
+                    sent, ddl = fit_history(self.connection, spec, schema)
+                else:
+                    sent, ddl = fit(self.connection, spec.target, schema, spec.contract, key)
                 if key and spec.disposition == "merge" and not any(item.startswith("CREATE TABLE") for item in ddl):
                     ddl += unique_index(self.connection, spec.target, key)
             finally:
                 self._idle()
-        made = stage.plan(sent, key, spec.cursor_field)
+        made = stage.plan(sent, key, spec.cursor_field, spec.deletes)
         statements = [*ddl]
         if spec.disposition == "replace":
             statements.append(f"DELETE FROM {quote_table(spec.target)}")
@@ -76,7 +82,7 @@ class PostgresWarehouse:
         names = ", ".join(quote(name) for name in (made.columns if made.staged else sent).names)
         statements.append(f"COPY {into} ({names}) FROM STDIN (FORMAT binary)")
         if made.staged:
-            statements.append(stage.merge_statement(made, spec.target, spec.disposition))
+            statements += merge_statements(made, spec)
         return statements
 
     def record_run(self, pipeline: str, run_name: str, report: RunReport) -> None:

@@ -20,6 +20,8 @@ from millstream_pipelines.warehouses._postgres import quarantine, refusals, stag
 from millstream_pipelines.warehouses._postgres.connection import one, run, translated
 from millstream_pipelines.warehouses._postgres.encoding import CopyStream, is_native
 from millstream_pipelines.warehouses._postgres.lease import Lease
+from millstream_pipelines.warehouses._postgres.merging import merge
+from millstream_pipelines.warehouses._postgres.scd2 import fit_history
 from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
 from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
@@ -89,15 +91,18 @@ class PostgresLoad:
     def shape(self, schema: Schema) -> Schema:
         """See `StreamLoad.shape`."""
         spec = self._spec
-        key = spec.primary_key if spec.disposition in ("merge", "replace") else ()
+        key = spec.primary_key if spec.disposition != "append" else ()
         with self._translating(f"shaping {spec.target}"):
-            sent, ddl = fit(self._connection, spec.target, schema, spec.contract, key)
+            if spec.disposition == "scd2":
+                sent, ddl = fit_history(self._connection, spec, schema)
+            else:
+                sent, ddl = fit(self._connection, spec.target, schema, spec.contract, key)
             for statement in ddl:
                 run(self._connection, statement)
             if key and spec.disposition == "merge":
                 for statement in unique_index(self._connection, spec.target, key):
                     run(self._connection, statement)
-            made = stage.plan(sent, key, spec.cursor_field)
+            made = stage.plan(sent, key, spec.cursor_field, spec.deletes)
             if self._staged_rows and self._plan is not None:
                 for statement in stage.restage_statements(self._plan, made):
                     run(self._connection, statement)
@@ -162,19 +167,14 @@ class PostgresLoad:
         return self._counts
 
     def _merge(self, plan: stage.StagePlan) -> None:
-        statement = stage.merge_statement(plan, self._spec.target, self._spec.disposition)
         run(self._connection, "SAVEPOINT millstream_merge")
         try:
-            loaded = run(self._connection, statement)
+            merged = merge(self._connection, plan, self._spec, self._staged_rows)
         except (psycopg2.DataError, psycopg2.errors.CheckViolation):
             run(self._connection, "ROLLBACK TO SAVEPOINT millstream_merge")
             self._set_aside(plan)
-            loaded = run(self._connection, statement)
-        # Only a repeated key may take fewer rows; what else is missing (a trigger dropped it) shows as a gap.
-        keys = self._staged_rows
-        if loaded != self._staged_rows and plan.key:
-            keys = int(one(self._connection, stage.key_count(plan))[0])
-        self._counts = self._counts + Counts(loaded=loaded, duplicate=self._staged_rows - keys)
+            merged = merge(self._connection, plan, self._spec, self._staged_rows)
+        self._counts = self._counts + merged
         run(self._connection, f"DROP TABLE {stage.NAME}")
         reached("merged")
         self._staged_rows = 0
@@ -223,11 +223,11 @@ class PostgresLoad:
         run(
             self._connection,
             "INSERT INTO _millstream.ledger (pipeline, stream, seq, run, epoch, target, read, loaded, quarantined, "
-            "duplicate, filtered, bytes, content_hash, position) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)",
+            "duplicate, filtered, bytes, deleted, content_hash, position) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)",
             (spec.pipeline, spec.stream, self._lease.seq + 1, spec.run, self._lease.epoch, spec.target, counts.read,
              counts.loaded, counts.quarantined, counts.duplicate, counts.filtered, counts.bytes_read,
-             self._digest.hexdigest(), position),
+             counts.deleted, self._digest.hexdigest(), position),
         )  # fmt: skip
 
     def rollback(self) -> None:
@@ -247,7 +247,8 @@ class PostgresLoad:
                 connection,
                 """
                 SELECT coalesce(sum(read), 0), coalesce(sum(loaded), 0), coalesce(sum(quarantined), 0),
-                       coalesce(sum(duplicate), 0), coalesce(sum(filtered), 0), coalesce(sum(bytes), 0)
+                       coalesce(sum(duplicate), 0), coalesce(sum(filtered), 0), coalesce(sum(bytes), 0),
+                       coalesce(sum(deleted), 0)
                 FROM _millstream.ledger WHERE pipeline = %s AND stream = %s AND run = %s
                 """,
                 (self._spec.pipeline, self._spec.stream, self._spec.run),

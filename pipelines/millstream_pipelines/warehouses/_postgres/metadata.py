@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.warehouses._postgres.connection import one, run, translating
+from millstream_pipelines.warehouses._postgres.history_guard import HISTORY_GUARD
 
 _MIGRATIONS: tuple[str, ...] = (
     """
@@ -54,6 +55,11 @@ _MIGRATIONS: tuple[str, ...] = (
            min(committed_at) AS first_commit, max(committed_at) AS last_commit
     FROM _millstream.ledger GROUP BY pipeline, stream, run
     """,
+    """
+    ALTER TABLE _millstream.ledger ADD COLUMN deleted bigint NOT NULL DEFAULT 0;
+    ALTER TABLE _millstream.state ADD COLUMN reconciled_at timestamptz;
+    """,
+    HISTORY_GUARD,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

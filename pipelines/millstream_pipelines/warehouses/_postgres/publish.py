@@ -12,14 +12,12 @@ from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.connection import one, run, translating
-from millstream_pipelines.warehouses._postgres.tables import read_shape, schema_statements, unique_index
+from millstream_pipelines.warehouses._postgres.tables import comparable, read_shape, schema_statements, unique_index
 from millstream_pipelines.warehouses.names import quote, quote_table
 from millstream_pipelines.warehouses.select_statement import subquery
 
 _WRONG_OBJECT = ("42809", "42P16", "42P07")
 _PROBE = "pg_temp.millstream_probe"
-# Types without an operator `=` (or, for `box`, with one that compares areas): their texts are compared.
-_BY_TEXT = ("json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle")
 
 
 def materialize(connection: Connection, spec: TransformSpec, checked: Callable[[], None], owner: str) -> int:
@@ -102,13 +100,9 @@ def _update_changed(columns: list[Column]) -> str:
     if not columns:
         return "DO NOTHING"
     update = ", ".join(f"{quote(column.name)} = EXCLUDED.{quote(column.name)}" for column in columns)
-    old = ", ".join(f"t.{quote(column.name)}{_comparable(column)}" for column in columns)
-    new = ", ".join(f"EXCLUDED.{quote(column.name)}{_comparable(column)}" for column in columns)
+    old = ", ".join(f"t.{quote(column.name)}{comparable(column)}" for column in columns)
+    new = ", ".join(f"EXCLUDED.{quote(column.name)}{comparable(column)}" for column in columns)
     return f"DO UPDATE SET {update} WHERE ROW({old}) IS DISTINCT FROM ROW({new})"
-
-
-def _comparable(column: Column) -> str:
-    return "::text" if column.type.removesuffix("[]") in _BY_TEXT else ""
 
 
 def _fitted(connection: Connection, spec: TransformSpec, select: str, *, keep: bool = False) -> Schema | None:

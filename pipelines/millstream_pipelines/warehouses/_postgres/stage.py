@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.encoding import is_native
+from millstream_pipelines.warehouses.base import DELETED
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 NAME = "pg_temp.millstream_stage"
@@ -23,6 +24,7 @@ class StagePlan:
     sent: Schema
     key: tuple[str, ...]
     cursor: str | None
+    deletes: bool = False
 
     @property
     def staged(self) -> bool:
@@ -31,9 +33,31 @@ class StagePlan:
 
     @property
     def columns(self) -> Schema:
-        """The stage's columns: inexact types as text, then the order of arrival."""
+        """The stage's columns: inexact types as text, the mark of deleted rows, then the order of arrival."""
         kept = [column if is_native(column) else Column(column.name, "text") for column in self.sent]
-        return Schema((*kept, Column(_ORDER, "bigint")))
+        marks = [Column(DELETED, "boolean")] if self.deletes else []
+        return Schema((*kept, *marks, Column(_ORDER, "bigint")))
+
+    @property
+    def rows(self) -> str:
+        """The staged rows in the target's types, for FROM: a text stage orders and compares as text otherwise."""
+        values = ", ".join(
+            quote(column.name) if is_native(column) else f"{quote(column.name)}::{column.type} AS {quote(column.name)}"
+            for column in self.sent
+        )
+        return f"(SELECT {values}, {DELETED if self.deletes else f'false AS {DELETED}'}, {_ORDER} FROM {NAME}) s"
+
+    @property
+    def newest(self) -> str:
+        """ORDER BY terms: the largest cursor first, then what was read last."""
+        by_cursor = self.cursor is not None and self.cursor not in self.key
+        return f"{quote(self.cursor) + ' DESC NULLS LAST, ' if by_cursor and self.cursor else ''}{_ORDER} DESC"
+
+    @property
+    def winners(self) -> str:
+        """One staged row per key: the newest."""
+        keys = ", ".join(quote(name) for name in self.key)
+        return f"(SELECT DISTINCT ON ({keys}) * FROM {self.rows} ORDER BY {keys}, {self.newest}) s"
 
     def numbered(self, rows: pa.RecordBatch, first: int) -> pa.RecordBatch:
         """Return rows with their order of arrival as the last column."""
@@ -41,9 +65,9 @@ class StagePlan:
         return rows.append_column(_ORDER, pc.cumulative_sum(ones, start=first))
 
 
-def plan(sent: Schema, key: tuple[str, ...], cursor: str | None) -> StagePlan:
+def plan(sent: Schema, key: tuple[str, ...], cursor: str | None, deletes: bool = False) -> StagePlan:
     """Return how rows of `sent` go into a target with this key."""
-    return StagePlan(sent, key, cursor if cursor is not None and sent.get(cursor) is not None else None)
+    return StagePlan(sent, key, cursor if cursor is not None and sent.get(cursor) is not None else None, deletes)
 
 
 def create_statements(made: StagePlan) -> list[str]:
@@ -74,29 +98,33 @@ def restage_statements(before: StagePlan, after: StagePlan) -> list[str]:
 def merge_statement(made: StagePlan, target: str, disposition: str) -> str:
     """Return the statement that brings the stage into the target; it touches each key once.
 
-    Among rows of one key the largest cursor wins, then the one read last.
+    Among rows of one key the largest cursor wins, then the one read last; one that is marked as deleted only wins.
     """
     names = ", ".join(quote(column.name) for column in made.sent)
-    values = ", ".join(
-        quote(column.name) if is_native(column) else f"{quote(column.name)}::{column.type}" for column in made.sent
-    )
     # OVERRIDING SYSTEM VALUE: an identity column that the stream sends keeps the stream's values, as with COPY.
-    head = f"INSERT INTO {quote_table(target)} ({names}) OVERRIDING SYSTEM VALUE "
+    head = f"INSERT INTO {quote_table(target)} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM "
     if not made.key:
-        return f"{head}SELECT {values} FROM {NAME} ORDER BY {quote(_ORDER)}"
-    keys = ", ".join(quote(name) for name in made.key)
-    newest = f"{quote(made.cursor)} DESC NULLS LAST, " if made.cursor and made.cursor not in made.key else ""
-    select = f"SELECT DISTINCT ON ({keys}) {values} FROM {NAME} ORDER BY {keys}, {newest}{quote(_ORDER)} DESC"
+        return f"{head}{made.rows} ORDER BY {_ORDER}"
+    head += f"{made.winners}{f' WHERE NOT {DELETED}' if made.deletes else ''}"
     if disposition == "replace":
-        return head + select
-    others = [column.name for column in made.sent if column.name not in made.key]
+        return head
+    keys = ", ".join(quote(name) for name in made.key)
+    others = [column.name for column in made.sent if column.name not in made.key] or [made.key[0]]
     update = ", ".join(f"{quote(name)} = EXCLUDED.{quote(name)}" for name in others)
-    action = (
-        f"DO UPDATE SET {update}" if others else f"DO UPDATE SET {quote(made.key[0])} = EXCLUDED.{quote(made.key[0])}"
+    return f"{head} ON CONFLICT ({keys}) DO UPDATE SET {update}"
+
+
+def delete_statement(made: StagePlan, target: str) -> str:
+    """Return the statement that takes out the keys marked as deleted; its row: how many there were, and were there."""
+    keys = ", ".join(quote(name) for name in made.key)
+    same = " AND ".join(f"t.{quote(name)} = g.{quote(name)}" for name in made.key)
+    return (
+        f"WITH g AS (SELECT {keys} FROM {made.winners} WHERE {DELETED}), "
+        f"d AS (DELETE FROM {quote_table(target)} t USING g WHERE {same} RETURNING 1) "
+        "SELECT (SELECT count(*) FROM g), (SELECT count(*) FROM d)"
     )
-    return f"{head}{select} ON CONFLICT ({keys}) {action}"
 
 
 def key_count(made: StagePlan) -> str:
     """Return the query for how many keys the stage holds: as many rows as a merge must touch."""
-    return f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(quote(name) for name in made.key)} FROM {NAME}) k"
+    return f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(quote(name) for name in made.key)} FROM {made.rows}) k"

@@ -12,6 +12,8 @@ from millstream_pipelines.warehouses.fitting import TableShape, fitted, has_key
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+# Types without an operator `=` (or, for `box`, with one that compares areas): their texts are compared.
+_BY_TEXT = ("json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle")
 _MAX_NAME_BYTES = 63  # NAMEDATALEN - 1 of every server that was not built by hand
 
 
@@ -37,6 +39,11 @@ def read_shape(connection: Connection, table: str) -> TableShape | None:
         frozenset(name for name, _, required, default, *_ in found if required and not default),
         frozenset(name for name, *_, computed, _ in found if computed),
     )
+
+
+def comparable(column: Column) -> str:
+    """Return what to write behind a column so that two of its values can be compared: a cast, or nothing."""
+    return "::text" if column.type.removesuffix("[]") in _BY_TEXT else ""
 
 
 def create_statements(table: str, schema: Schema, primary_key: tuple[str, ...]) -> list[str]:

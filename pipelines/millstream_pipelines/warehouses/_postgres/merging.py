@@ -1,0 +1,37 @@
+"""The stage into the target, as the write disposition says."""
+
+from __future__ import annotations
+
+from psycopg2.extensions import connection as Connection
+
+from millstream_pipelines.warehouses._postgres import stage
+from millstream_pipelines.warehouses._postgres.connection import one, run
+from millstream_pipelines.warehouses._postgres.scd2 import history, merge_history
+from millstream_pipelines.warehouses.base import Counts, LoadSpec
+
+
+def merge(connection: Connection, made: stage.StagePlan, spec: LoadSpec, staged_rows: int) -> Counts:
+    """Bring the stage into the target; return what was loaded, what was a duplicate, and what was taken out.
+
+    Only a repeated key, or with history a change that changes nothing, is a duplicate; what else is missing (a trigger
+    dropped it) is in neither count and shows as a gap.
+    """
+    if spec.disposition == "scd2":
+        due, loaded, ended = merge_history(connection, made, spec)
+        return Counts(loaded=loaded, duplicate=staged_rows - due, deleted=ended)
+    loaded, deleted = run(connection, stage.merge_statement(made, spec.target, spec.disposition)), 0
+    if made.deletes:
+        marked, deleted = one(connection, stage.delete_statement(made, spec.target))
+        loaded += int(marked)
+    keys = staged_rows
+    if loaded != staged_rows and made.key:
+        keys = int(one(connection, stage.key_count(made))[0])
+    return Counts(loaded=loaded, duplicate=staged_rows - keys, deleted=int(deleted))
+
+
+def merge_statements(made: stage.StagePlan, spec: LoadSpec) -> list[str]:
+    """Return what `merge` runs, for people."""
+    if spec.disposition == "scd2":
+        return history(made, spec).statements()
+    statements = [stage.merge_statement(made, spec.target, spec.disposition)]
+    return [*statements, stage.delete_statement(made, spec.target)] if made.deletes else statements
