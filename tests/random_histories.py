@@ -14,9 +14,7 @@ from millstream_pipelines.testing.warehouse_history import PRICES, HistoryCase, 
 
 def histories(chance: random.Random) -> list[Change]:
     """Return changes of a few keys over a month, some of them at one moment, some told twice."""
-    changes = [
-        (chance.randrange(4), chance.randint(1, 28), chance.choice("abc")) for _ in range(chance.randint(1, 40))
-    ]
+    changes = [(chance.randrange(4), chance.randint(1, 28), chance.choice("abc")) for _ in range(chance.randint(1, 40))]
     return changes + chance.choices(changes, k=len(changes) // 3)
 
 

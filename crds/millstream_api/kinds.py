@@ -117,8 +117,10 @@ KINDS: tuple[Kind, ...] = (
                     "writeDisposition replace needs mode full",
                 ),
                 (
-                    "!has(self.cursor) || !has(self.cursor.lag) || self.writeDisposition == 'merge' || "
-                    "(self.writeDisposition == 'scd2' && has(self.scd2) && has(self.scd2.effectiveAt))",
+                    (
+                        "!has(self.cursor) || !has(self.cursor.lag) || self.writeDisposition == 'merge' || "
+                        "(self.writeDisposition == 'scd2' && has(self.scd2) && has(self.scd2.effectiveAt))"
+                    ),
                     "cursor.lag reads rows again and needs writeDisposition merge, or scd2 with scd2.effectiveAt",
                 ),
             ),

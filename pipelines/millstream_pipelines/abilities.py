@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.errors import ConfigurationError
-from millstream_pipelines.warehouses.base import Warehouse, WarehouseFeature, abilities_of
+from millstream_pipelines.warehouses.base import Warehouse, abilities_of
 
 
 def require_abilities(stream: StreamSpec, warehouse: Warehouse) -> None:
     """Raise ConfigurationError that names the field which this warehouse cannot do."""
     abilities = abilities_of(warehouse)
-    asked: list[tuple[WarehouseFeature, bool, str]] = [
+    asked: list[tuple[str, bool, str]] = [
         ("scd2", stream.write_disposition == "scd2", "writeDisposition 'scd2'"),
+        ("scd2 of all rows", stream.write_disposition == "scd2" and stream.mode == "full", "scd2 in mode 'full'"),
         ("deletes", bool(stream.deletes.column or stream.deletes.reconcile_every), "`deletes`"),
     ]
     for ability, wanted, field in asked:
         if wanted and ability not in abilities:
             raise ConfigurationError(
                 f"stream '{stream.name}': {field} is not built for a warehouse of type '{warehouse.dialect}'; "
-                "leave it out, or load into a warehouse that has it (postgres)"
+                "leave it out, or load into a warehouse that has it"
             )

@@ -21,11 +21,10 @@ def guarantee(stream: StreamSpec, source: Literal["exact", "repeats"], why: str)
         return EXACTLY_ONCE, f"rows and cursor commit together, and {why}"
     if stream.write_disposition == "merge" or (stream.write_disposition == "replace" and stream.primary_key):
         return EFFECTIVELY_ONCE, f"{why}; the key keeps rows single"
-    if stream.write_disposition == "scd2":
-        if stream.scd2.effective_at is not None:
-            return EFFECTIVELY_ONCE, f"{why}; key and effective time keep versions single"
-        return AT_LEAST_ONCE, f"{why}; scd2.effectiveAt would keep a change that is read again from making a version"
-    cure = "a primaryKey" if stream.write_disposition == "replace" else "writeDisposition 'merge' with a primaryKey"
+    if stream.write_disposition == "scd2" and stream.scd2.effective_at is not None:
+        return EFFECTIVELY_ONCE, f"{why}; key and effective time keep versions single"
+    cures = {"replace": "a primaryKey", "scd2": "scd2.effectiveAt"}
+    cure = cures.get(stream.write_disposition, "writeDisposition 'merge' with a primaryKey")
     return AT_LEAST_ONCE, f"{why}; {cure} would keep rows single"
 
 

@@ -10,7 +10,13 @@ from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.errors import ConfigurationError
 
-STREAM = {"name": "people", "target": "raw.people", "primaryKey": ["id"], "writeDisposition": "merge"}
+STREAM = {
+    "name": "people",
+    "target": "raw.people",
+    "primaryKey": ["id"],
+    "writeDisposition": "merge",
+    "mode": "incremental",
+}
 
 
 class Plain:

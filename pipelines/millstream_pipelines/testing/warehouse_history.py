@@ -104,7 +104,7 @@ class WarehouseHistory(HistoryCase):
     def test_a_key_of_several_columns_and_the_plain_timestamp(self) -> None:
         schema = Schema((*PRICES.columns[:2], Column("place", "text"), Column("since", "timestamp")))
         spec = self.keeping(primary_key=("id", "place"))
-        moment = [datetime(2024, 1, number) for number in (1, 2)]  # noqa: DTZ001 (a timestamp without a zone is UTC)
+        moment = [datetime(2024, 1, number) for number in (1, 2)]
         load = self.open().load(spec)
         self.loaded(load, (1, "a", "north", moment[0]), (1, "b", "south", moment[0]), schema=schema)
         self.loaded(load, (1, "c", "north", moment[1]), schema=schema)

@@ -80,7 +80,8 @@ class History:
     def due(self) -> str:
         """Count the changes that must have an effect, and those of them that end a version (marked deletes)."""
         ends = "changed AND NOT live AND (begins OR (was_live AND NOT ends))"
-        return f"SELECT count(*) FILTER (WHERE (changed AND live) OR ({ends})), count(*) FILTER (WHERE {ends}) FROM {TIMELINE}"
+        due = f"(changed AND live) OR ({ends})"
+        return f"SELECT count(*) FILTER (WHERE {due}), count(*) FILTER (WHERE {ends}) FROM {TIMELINE}"
 
     def overwritten(self) -> str:
         """Take out the versions that begin at the moment of a change: the change read last stands."""

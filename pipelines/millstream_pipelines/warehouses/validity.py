@@ -28,8 +28,8 @@ def require_times(spec: LoadSpec, schema: Schema) -> None:
         )
     if column.type.split("(")[0] not in _TIMES:
         raise ConfigurationError(
-            f"stream '{spec.stream}': scd2.effectiveAt '{column.name}' is {column.type}; accepted: {', '.join(_TIMES)}; "
-            "give the column such a `type`"
+            f"stream '{spec.stream}': scd2.effectiveAt '{column.name}' is {column.type}; accepted: "
+            f"{', '.join(_TIMES)}; give the column such a `type`"
         )
 
 

@@ -44,6 +44,33 @@ class TestConstraints(PostgresCase, HistoryCase):
             self.execute(f"INSERT INTO {self.table} (id, name, valid_from, valid_to) VALUES {values}")
         self.execute(f"INSERT INTO {self.table} (id, name, valid_from, valid_to) VALUES (2, 'x', '2024-01-03', NULL)")
 
+    def test_an_update_may_not_make_versions_overlap_either(self) -> None:
+        self.put((1, "a", 1), (1, "b", 5))
+        for change in ("valid_to = NULL WHERE name = 'a'", "valid_from = '2024-01-03' WHERE name = 'b'"):
+            with pytest.raises(psycopg2.errors.ExclusionViolation, match="two versions of a key"):
+                self.execute(f"UPDATE {self.table} SET {change}")
+        self.execute(f"UPDATE {self.table} SET valid_to = '2024-01-04' WHERE name = 'a'")
+
+    def test_two_who_cannot_see_each_other(self) -> None:
+        self.put((1, "a", 1))
+        insert = f"INSERT INTO {self.table} (id, name, valid_from) VALUES (9, 'x', '2024-01-0{{}}')"
+        one, two = self.session(), self.session()
+        one.cursor().execute(insert.format(1))
+        two.cursor().execute("SET lock_timeout = '100ms'")
+        two.commit()
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            two.cursor().execute(insert.format(2))
+        two.rollback()
+        one.commit()
+        with pytest.raises(psycopg2.errors.ExclusionViolation):
+            two.cursor().execute(insert.format(2))
+        two.rollback()
+        two.set_session(isolation_level="REPEATABLE READ")
+        with pytest.raises(psycopg2.Error, match="READ COMMITTED or SERIALIZABLE"):
+            two.cursor().execute(insert.format(3))
+        for session in (one, two):
+            session.close()
+
     @pytest.mark.parametrize(
         ("kind", "values"),
         [
@@ -70,6 +97,7 @@ class TestConstraints(PostgresCase, HistoryCase):
         assert self.query("SELECT extname FROM pg_extension ORDER BY 1") == [("plpgsql",)]
 
     def test_a_second_pipeline_waits_and_the_history_stays_whole(self) -> None:
+        self.config_seen = {**self.config_seen, "lockTimeoutSeconds": 1}
         self.put((1, "a", 1))
         first = self.open().load(self.keeping(pipeline="suite/first"))
         second = self.open().load(self.keeping(pipeline="suite/second"))

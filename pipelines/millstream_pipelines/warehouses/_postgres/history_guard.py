@@ -1,8 +1,8 @@
 """What forbids two versions of a key at one time, whoever writes: a trigger per statement, its function, and why.
 
-An exclusion constraint would say it in one line, but its GiST index makes every row some fifteen times as dear, and over
-most types of key it needs an extension that not every server has. The trigger looks at what a statement wrote, by the
-primary key's own index.
+An exclusion constraint would say it in one line, but its GiST index makes every row some fifteen times as dear, and
+over most types of key it needs an extension that not every server has. The trigger looks at what a statement wrote, by
+the primary key's own index.
 
 Two transactions that cannot see each other's rows are told apart by a lock: the second looks after the first has
 committed. That needs a snapshot taken after the wait, which READ COMMITTED takes for each statement and REPEATABLE READ

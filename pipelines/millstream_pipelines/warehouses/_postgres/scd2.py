@@ -29,9 +29,12 @@ def fit_history(connection: Connection, spec: LoadSpec, schema: Schema) -> tuple
     require_times(spec, schema)
     shape = read_shape(connection, spec.target)
     wanted = with_validity(spec, schema, shape.schema if shape else None)
-    if shape is not None and one(
-        connection, "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)", (quote_table(spec.target),)
-    )[0]:
+    if (
+        shape is not None
+        and one(
+            connection, "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)", (quote_table(spec.target),)
+        )[0]
+    ):
         raise ConfigurationError(
             f"target {spec.target} is partitioned, and nothing over partitions can forbid two versions of a key at "
             "one time; writeDisposition 'scd2' needs a plain table"
