@@ -41,6 +41,7 @@ class StreamReport(StatusModel):
     )
     guarantee: str = Field(default="", description="exactly-once, effectively-once or at-least-once.")
     guarantee_reason: str = Field(default="", description="Why this guarantee, and what would make it stronger.")
+    note: str = Field(default="", description="What else is to be said, such as why the stream was left out.")
 
     def balance(self) -> int:
         """Return read − (loaded + quarantined + duplicate + filtered); 0 when every row is accounted for."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from millstream_api import Drift
 from millstream_api.pipeline import TransformSpec
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
+from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.runner import RunRequest, open_source, open_warehouse
@@ -45,6 +48,52 @@ def explain(request: RunRequest) -> list[StreamPlan]:
     finally:
         source.close()
         warehouse.close()
+
+
+@dataclass(frozen=True)
+class StreamDiff:
+    """What a run would change in the target of one stream. `table`: what becomes of the table itself."""
+
+    name: str
+    target: str
+    table: Literal["stays", "is made", "left out: it is not there", "refused: it is not there"]
+    drift: list[Drift] = field(default_factory=list)
+
+
+_ABSENT: dict[str, Literal["is made", "left out: it is not there", "refused: it is not there"]] = {
+    "evolve": "is made",
+    "discard": "left out: it is not there",
+    "freeze": "refused: it is not there",
+}
+
+
+def differences(request: RunRequest) -> list[StreamDiff]:
+    """Return per stream how its target differs and what a run would do about it. Raises MillstreamError."""
+    plan, secrets = request.plan, request.secrets
+    if plan.pipeline is None:
+        raise ConfigurationError("the plan holds no pipeline")
+    warehouse = open_warehouse(plan.warehouse, secrets.get("warehouse", {}))
+    source = open_source(plan.source, secrets.get("source", {}))
+    try:
+        return [_difference(stream, source, warehouse) for stream in plan.pipeline.streams]
+    finally:
+        source.close()
+        warehouse.close()
+
+
+def _difference(stream: StreamSpec, source: Source, warehouse: Warehouse) -> StreamDiff:
+    info = source.describe(stream.name, tuple(stream.select))
+    wanted = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
+    shape = warehouse.shape_of(stream.target, wanted)
+    if shape is None:
+        made = [
+            Drift(stream=stream.name, column=column.name, change="added", after=column.type, action="made")
+            for column in wanted
+        ]
+        table = _ABSENT[stream.contract.tables]
+        return StreamDiff(stream.name, stream.target, table, made if table == "is made" else [])
+    found = drifts(stream.name, wanted, shape, stream.contract, own_columns(stream))
+    return StreamDiff(stream.name, stream.target, "stays", found)
 
 
 def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: str, run: str) -> StreamPlan:

@@ -177,6 +177,7 @@ class _Run:
         for stream in streams:
             for name in ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes_read", "deleted"):
                 setattr(totals, name, getattr(totals, name) + getattr(stream, name))
+        notes = [f"stream '{result.name}' {result.note}" for result in self.results if result.note]
         code, reason = ExitCode.DONE, "Succeeded"
         for candidate in _PRIORITY:
             first = next((failure for failure in self.failures if failure.exit_code == candidate), None)
@@ -186,13 +187,15 @@ class _Run:
         return RunReport(
             exit_code=code,
             reason=reason,
-            message="; ".join(str(failure) for failure in self.failures) or _summary(totals),
+            message="; ".join([str(failure) for failure in self.failures] or [_summary(totals), *notes]),
             run=self.request.run,
             streams=streams,
             totals=totals,
             checks=self.checks,
             checks_run=len(self.checks),
             checks_passed=sum(check.outcome == "passed" for check in self.checks),
+            drift=[item for result in self.results for item in result.drift],
+            drift_count=sum(len(result.drift) for result in self.results),
             freshness=self.newest,
             guarantee=weakest([stream.guarantee for stream in streams]),
             duration_seconds=round(duration_s, 3),

@@ -32,7 +32,7 @@ class Shaped:
     rows: pa.RecordBatch
     rejects: list[Reject]
     """Rules: `cast(column)`, `effective_at`, `expression(column)`, `filter`, `nul_byte`, `primary_key`,
-    `required(column)`."""
+    `required(column)`, `unknown_column(name)`."""
     filtered: int
 
 
@@ -46,6 +46,7 @@ class Shaper:
         self._effective_at = stream.scd2.effective_at if stream.write_disposition == "scd2" else None
         self._mask_key = mask_key
         self._filter = condition(stream.filter, self._plan.taken, f"{owner}: filter") if stream.filter else None
+        self._sets_unknown_aside = stream.contract.columns == "quarantine"
         self.schema = Schema(tuple(item.column for item in self._plan.outputs), self._key)
         self.bind(self.schema)
 
@@ -69,6 +70,8 @@ class Shaper:
         outputs = {item.column.name: item for item in self._plan.outputs}
         self._target = target
         self._made: list[tuple[Column, Output]] = [(column, outputs[column.name]) for column in target]
+        unknown = [item for name, item in outputs.items() if target.get(name) is None]
+        self._unknown = unknown if self._sets_unknown_aside else []
 
     def apply(self, batch: Batch) -> Shaped:
         """Shape one batch. A column that the batch lacks is NULL."""
@@ -79,6 +82,7 @@ class Shaper:
         work = _Work(data, self._plan.taken, set(self._plan.hidden))
         arrays = [self._made_of(column, output, work) for column, output in self._made]
         self._look_for_null(arrays, work)
+        self._look_for_unknown(work)
         rows = pa.RecordBatch.from_arrays(arrays, schema=self._target.arrow())
         if work.faults:
             refused = refused_rows(work.faults)
@@ -130,6 +134,13 @@ class Shaper:
             else:
                 why = f"column '{column.name}' is NULL, but the target requires a value"
                 work.refuse(f"required({column.name})", absent, why)
+
+    def _look_for_unknown(self, work: _Work) -> None:
+        for item in self._unknown:
+            name = item.column.name
+            values = work.read(item.source) if item.source is not None else self._made_of(item.column, item, work)
+            why = f"column '{name}' is not in the target and contract.columns is 'quarantine'; add it, or set 'evolve'"
+            work.refuse(f"unknown_column({name})", values.is_valid(), why)
 
     def _reader(self, data: pa.RecordBatch) -> Callable[[pa.Array], list[dict[str, Any]]]:
         """Return a reader of rows for quarantine: the taken source columns, hidden ones masked."""

@@ -6,13 +6,14 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from millstream_api import CheckResult, RunOptions, StreamReport
+from millstream_api import CheckResult, Drift, RunOptions, StreamReport
 from millstream_api.pipeline import ErrorBudget
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.budgets import Budget
+from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import duration
@@ -25,6 +26,7 @@ from millstream_pipelines.set_checks import enforce
 from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import ReadRequest, Source
 from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, Warehouse
+from millstream_pipelines.warehouses.fitting import LeftOutError
 
 # A commit costs a flush; a page of a hundred rows is not worth one.
 _COMMIT_ROWS = min(50_000, MAX_BATCH_ROWS)
@@ -42,6 +44,8 @@ class StreamResult:
     guarantee: str = ""
     guarantee_reason: str = ""
     checks: list[CheckResult] = field(default_factory=list)
+    drift: list[Drift] = field(default_factory=list)
+    note: str = ""
 
     def report(self) -> StreamReport:
         """Return it as the report has it."""
@@ -50,6 +54,7 @@ class StreamResult:
             target=self.target,
             guarantee=self.guarantee,
             guarantee_reason=self.guarantee_reason,
+            note=self.note,
             **{name: getattr(self.counts, name) for name in self.counts.__dataclass_fields__},
         )
 
@@ -94,6 +99,10 @@ class StreamRun:
             self.result.guarantee, self.result.guarantee_reason = guarantee(stream, *self.source.guarantee(request))
             if load.already_done is None:
                 self._load(load, request, shaper, info.schema)
+        except LeftOutError as why:
+            load.rollback()
+            self.result.note = f"left out: {why}"
+            return
         except BaseException as error:
             load.rollback()
             if isinstance(error, DataError) and self._refused:
@@ -125,12 +134,20 @@ class StreamRun:
         self._finish(load, checks, last)
 
     def _bind(self, shaper: Shaper, load: StreamLoad) -> RowChecks:
+        self._note_drift(shaper.schema)
         target = load.shape(shaper.schema)
         reached("shaped")
         shaper.bind(target)
         owner = f"stream '{self.stream.name}'"
         self._checks = RowChecks(self.stream.checks, target, owner, private=shaper.private, before=self._checks)
         return self._checks
+
+    def _note_drift(self, schema: Schema) -> None:
+        stream, found = self.stream, self.result.drift
+        shape = self.warehouse.shape_of(stream.target, schema)
+        known = {(item.column, item.change) for item in found}
+        met = drifts(stream.name, schema, shape, stream.contract, own_columns(stream))
+        found += [item for item in met if (item.column, item.change) not in known]
 
     def _write(self, load: StreamLoad, shaper: Shaper, checks: RowChecks, batch: Batch) -> None:
         shaped = shaper.apply(batch)

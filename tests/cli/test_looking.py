@@ -41,6 +41,24 @@ def test_explain_changes_nothing(millstream: Callable, manifest: Callable) -> No
     assert "never ran" in millstream("status", "-f", path).out
 
 
+def test_explain_diff_foretells_what_a_run_reports(millstream: Callable, manifest: Callable) -> None:
+    path = manifest([{"id": 1, "v": "a"}])
+    first = millstream("explain", "--diff", "-f", path, "--json").json()["pipelines"][0]["streams"][0]
+    assert (first["table"], [item["column"] for item in first["drift"]]) == ("is made", ["id", "v"])
+    assert millstream("run", "-f", path).code == 0
+    assert "nothing differs" in millstream("explain", "--diff", "-f", path).out
+    path = manifest([{"id": 1, "w": 2}])
+    text = millstream("explain", "--diff", "-f", path)
+    assert (text.code, text.err) == (0, "")
+    assert "w: added (bigint); added" in text.out
+    assert "v: dropped (text); stays, NULL in new rows" in text.out
+    (foretold,) = millstream("explain", "--diff", "-f", path, "--json").json()["pipelines"][0]["streams"]
+    document = millstream("run", "-f", path, "--json").json()["runs"][0]["report"]
+    assert document["drift"] == foretold["drift"]
+    path = manifest([{"id": 2, "x": 3}])
+    assert "rows.x: added (bigint); added" in millstream("run", "-f", path).out
+
+
 def test_components_list_every_plugin_with_its_fields(millstream: Callable) -> None:
     found = millstream("components", "--json").json()["components"]
     names = {(item["family"], item["name"]) for item in found}

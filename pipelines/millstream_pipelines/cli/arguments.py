@@ -46,6 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
         command = _add(commands, name, text)
         _files(command)
         _pipeline(command)
+        if name == "explain":
+            command.add_argument("--diff", action="store_true", help="show only what would change in the targets")
         _json(command)
     _preview(commands)
     _new(commands)

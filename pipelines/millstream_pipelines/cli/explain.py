@@ -6,13 +6,15 @@ import argparse
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from millstream_pipelines.cli.output import print_json, table
+from millstream_pipelines.cli.output import drift_lines, print_json, table
 from millstream_pipelines.cli.places import reachable
 from millstream_pipelines.manifests import plan_pipeline, read_catalog
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Show the plans of the chosen Pipelines."""
+    """Show the plans of the chosen Pipelines, or with --diff what would change in their targets."""
+    if arguments.diff:
+        return _differences(arguments)
     from millstream_pipelines.explaining import explain
     from millstream_pipelines.runner import RunRequest
 
@@ -33,6 +35,41 @@ def command(arguments: argparse.Namespace) -> int:
         print(name)
         for stream in streams:
             print(_text(stream))
+    return 0
+
+
+def _differences(arguments: argparse.Namespace) -> int:
+    from millstream_pipelines.explaining import differences
+    from millstream_pipelines.runner import RunRequest
+
+    catalog = read_catalog(arguments.filename)
+    planned = [plan_pipeline(catalog, item) for item in catalog.chosen("Pipeline", arguments.pipeline)]
+    with reachable(planned) as ready:
+        found = [(item.plan.name, differences(RunRequest(item.plan, item.secrets, "explain", ""))) for item in ready]
+    if arguments.json:
+        pipelines = [
+            {
+                "pipeline": name,
+                "streams": [
+                    {
+                        "name": item.name,
+                        "target": item.target,
+                        "table": item.table,
+                        "drift": [drift.model_dump(mode="json", by_alias=True) for drift in item.drift],
+                    }
+                    for item in streams
+                ],
+            }
+            for name, streams in found
+        ]
+        print_json({"version": 1, "pipelines": pipelines})
+        return 0
+    for name, streams in found:
+        print(name)
+        for item in streams:
+            print(f"  {item.name} → {item.target}: table {item.table}{'' if item.drift else ', nothing differs'}")
+            for line in drift_lines(item.drift):
+                print(f"    {line}")
     return 0
 
 

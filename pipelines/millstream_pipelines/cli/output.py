@@ -55,6 +55,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "
     return "\n".join(lines)
 
 
+def drift_lines(found: Iterable[Any]) -> list[str]:
+    """Return each drift of a report as one line."""
+    lines = []
+    for item in found:
+        types = " → ".join(part for part in (item.before, item.after) if part)
+        lines.append(f"{item.column}: {item.change} ({types}); {item.action}")
+    return lines
+
+
 def _cell(value: object, widest: int) -> str:
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()

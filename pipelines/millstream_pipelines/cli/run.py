@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from millstream_api import ExitCode, RunOptions, RunReport
 from millstream_api.pipeline import PipelineSpec
-from millstream_pipelines.cli.output import log, number, print_json, size, table
+from millstream_pipelines.cli.output import drift_lines, log, number, print_json, size, table
 from millstream_pipelines.cli.places import reachable
 from millstream_pipelines.cli.progress import progress
 from millstream_pipelines.manifests import Manifest, Planned, plan_pipeline, read_catalog
@@ -118,6 +118,11 @@ def summary(ended: Ended) -> str:
             for s in report.streams
         ]
         lines.append(table(headers, rows, indent="  "))
+    lines += [f"  {stream.name}: {stream.note}" for stream in report.streams if stream.note]
+    if report.drift:
+        lines.append("  columns that differ between source and target:")
+        named = zip(report.drift, drift_lines(report.drift), strict=True)
+        lines += [f"    {item.stream}.{line}" for item, line in named]
     if report.checks_run:
         lines.append(f"  checks: {report.checks_passed} of {report.checks_run} passed")
     for check in (item for item in report.checks if item.outcome != "passed"):

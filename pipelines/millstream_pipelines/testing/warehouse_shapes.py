@@ -34,6 +34,17 @@ class WarehouseShapes(WarehouseCase):
         assert [(item.name, item.type) for item in load.shape(PEOPLE)] == [(c.name, c.type) for c in PEOPLE]
         assert [(item.name, item.type) for item in load.shape(PEOPLE)] == [(c.name, c.type) for c in PEOPLE]
 
+    def test_the_shape_of_a_table_is_told_and_leaves_no_transaction(self) -> None:
+        warehouse = self.open()
+        assert warehouse.shape_of(self.table, PEOPLE) is None
+        self.owned("id bigint NOT NULL, name text, note text DEFAULT 'none', tenant text NOT NULL")
+        found = warehouse.shape_of(self.table, PEOPLE)
+        assert found is not None
+        assert [(item.name, item.type) for item in found.schema][:2] == [("id", "bigint"), ("name", "text")]
+        assert (sorted(found.required), sorted(found.filled)) == (["id", "tenant"], ["note"])
+        self.execute(f"DROP TABLE {self.table}")
+        assert warehouse.shape_of(self.table, PEOPLE) is None
+
     def test_evolve_adds_a_column(self) -> None:
         self.loaded(self.open().load(self.spec()), (1, "a", 1))
         load = self.open().load(self.spec())

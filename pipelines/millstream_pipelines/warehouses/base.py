@@ -15,6 +15,7 @@ from millstream_api.stream import Contract, Scd2
 from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
+from millstream_pipelines.warehouses.fitting import TableShape
 
 DELETED = "_millstream_deleted"
 """The column of a written batch that says which rows are marked as deleted; never a column of the target."""
@@ -172,6 +173,10 @@ class Warehouse(TableQueries, Protocol):
 
         Returns the number of rows in the result (0 for a view).
         """
+        ...
+
+    def shape_of(self, table: str, schema: Schema) -> TableShape | None:
+        """Return the table as the catalog has it, names spelled as in `schema` where they mean the same; or None."""
         ...
 
     def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:

@@ -13,6 +13,7 @@ from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._duckdb.config import DuckDBConfig
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseInfo
+from millstream_pipelines.warehouses.fitting import TableShape
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ class DuckDBWarehouse:
         from millstream_pipelines.warehouses._duckdb import publish
 
         return publish.materialize(self.connection, spec, checked, self._owner)
+
+    def shape_of(self, table: str, schema: Schema) -> TableShape | None:
+        """See `Warehouse.shape_of`."""
+        from millstream_pipelines.warehouses._duckdb.connection import translating
+        from millstream_pipelines.warehouses._duckdb.tables import read_table, spelled
+
+        with translating(self._owner, f"reading the shape of {table}"):
+            found = read_table(self.connection, table, only=set(schema.names))
+        return None if found is None else spelled(found.shape, schema)
 
     def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
         """See `Warehouse.explain_load`."""

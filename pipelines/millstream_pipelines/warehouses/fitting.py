@@ -15,6 +15,7 @@ _WIDENING: tuple[tuple[str, ...], ...] = (
     ("smallint", "integer", "double precision"),
     ("real", "double precision"),
     ("character varying", "text"),
+    ("date", "timestamp"),
 )
 _DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 
@@ -28,6 +29,8 @@ class TableShape:
     """Columns that are NOT NULL and have no default."""
     computed: frozenset[str] = frozenset()
     """Columns that the table computes from others; nothing can be sent into them."""
+    filled: frozenset[str] = frozenset()
+    """Columns that get a value where none is sent: by a default, an identity, a computation."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,22 @@ def has_key(table: str, schema: Schema, primary_key: tuple[str, ...]) -> None:
         )
 
 
+class LeftOutError(DataError):
+    """The contract leaves the stream out: its target is not there. No failure of the run."""
+
+
+def allow_new_table(table: str, contract: Contract) -> None:
+    """Raise DataError where the contract does not let an absent target be made; LeftOutError for `discard`."""
+    if contract.tables == "freeze":
+        raise DataError(
+            f"target {table} is not there but contract.tables is 'freeze'; create it, correct `target`, or set "
+            "'evolve' to have it made",
+            reason="SchemaDrift",
+        )
+    if contract.tables == "discard":
+        raise LeftOutError(f"target {table} is not there and contract.tables is 'discard'", reason="LeftOut")
+
+
 def fitted(table: str, shape: TableShape, schema: Schema, contract: Contract) -> Fit:
     """Decide how `schema` goes into a table.
 
@@ -65,12 +84,12 @@ def fitted(table: str, shape: TableShape, schema: Schema, contract: Contract) ->
                 f"leave it out with `columns: [{{name: {column.name}, drop: true}}]`"
             )
         if present is None:
-            if contract.columns == "discard":
+            if contract.columns in ("discard", "quarantine"):  # the shaper sets rows with values in it aside
                 continue
             if contract.columns == "freeze":
                 raise DataError(
                     f"target {table}: new column '{column.name}' ({column.type}) but contract.columns is 'freeze'; "
-                    "set 'evolve' to add it or 'discard' to leave it out",
+                    f"set 'evolve' to add it or 'discard' to leave it out{_renaming(shape, schema)}",
                     reason="SchemaDrift",
                 )
             added.append(column)
@@ -89,9 +108,40 @@ def _require(table: str, shape: TableShape, schema: Schema) -> None:
     if absent:
         raise DataError(
             f"target {table}: column '{absent[0]}' is NOT NULL without a default, and the stream has no such column; "
-            "give it a default, drop NOT NULL, or map a column to it",
+            f"give it a default, drop NOT NULL, or map a column to it{_renaming(shape, schema)}",
             reason="SchemaDrift",
         )
+
+
+def _renaming(shape: TableShape, schema: Schema) -> str:
+    found = renamed(shape, schema)
+    return "" if found is None else f"; if '{found[0]}' was renamed: {cure(*found)}"
+
+
+def renamed(shape: TableShape, schema: Schema) -> tuple[str, str] | None:
+    """Return a column of the table and one of the stream that may be it under a new name: one each, of one type."""
+    gone = [item for item in shape.schema if schema.get(item.name) is None and item.name not in shape.filled]
+    new = [item for item in schema if shape.schema.get(item.name) is None]
+    if len(gone) == len(new) == 1 and same(gone[0].type, new[0].type):
+        return gone[0].name, new[0].name
+    return None
+
+
+def cure(old: str, new: str) -> str:
+    """Return what a manifest says to go on with the old name."""
+    return f"`columns: [{{name: {old}, source: {new}}}]`"
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether two spellings are one type: `numeric(4)` and `numeric(4,0)`, `app.mood` and `mood`."""
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(name: str) -> tuple[str, tuple[int, ...]]:
+    base, numbers = _parted(name.rsplit(".", 1)[-1])
+    if base == "numeric" and len(numbers) == 1:
+        return base, (*numbers, 0)
+    return base, numbers or ((1,) if base in ("character", "bit") else ())
 
 
 def widens(old: str, new: str) -> bool:

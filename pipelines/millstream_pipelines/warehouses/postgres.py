@@ -17,8 +17,9 @@ from millstream_pipelines.warehouses._postgres.connection import PostgresConfig,
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
 from millstream_pipelines.warehouses._postgres.merging import merge_statements
 from millstream_pipelines.warehouses._postgres.scd2 import fit_history
-from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
+from millstream_pipelines.warehouses._postgres.tables import fit_keyed, read_shape
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
+from millstream_pipelines.warehouses.fitting import TableShape
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 
@@ -59,6 +60,16 @@ class PostgresWarehouse:
         """See `Warehouse.materialize`."""
         return publish.materialize(self.connection, spec, checked, self._owner)
 
+    def shape_of(self, table: str, schema: Schema) -> TableShape | None:
+        """See `Warehouse.shape_of`."""
+        idle = self.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
+        with translating(self._owner, f"reading the shape of {table}"):
+            try:
+                return read_shape(self.connection, table)
+            finally:
+                if idle:
+                    self._idle()
+
     def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
         """See `Warehouse.explain_load`."""
         key = spec.primary_key if spec.disposition != "append" else ()
@@ -67,9 +78,7 @@ class PostgresWarehouse:
                 if spec.disposition == "scd2":
                     sent, ddl = fit_history(self.connection, spec, schema)
                 else:
-                    sent, ddl = fit(self.connection, spec.target, schema, spec.contract, key)
-                if key and spec.disposition == "merge" and not any(item.startswith("CREATE TABLE") for item in ddl):
-                    ddl += unique_index(self.connection, spec.target, key)
+                    sent, ddl = fit_keyed(self.connection, spec, schema, key)
             finally:
                 self._idle()
         made = stage.plan(sent, key, spec.cursor_field, spec.deletes)

@@ -11,7 +11,7 @@ from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._duckdb.connection import rows
 from millstream_pipelines.warehouses._duckdb.types import comment_of, logical_type, stored_type
-from millstream_pipelines.warehouses.fitting import TableShape, fitted, has_key
+from millstream_pipelines.warehouses.fitting import TableShape, allow_new_table, fitted, has_key
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 SCHEMA = "main"
@@ -69,11 +69,25 @@ def read_table(connection: duckdb.DuckDBPyConnection, table: str, only: set[str]
         for name, stored, nullable, _, comment in found
         if wanted is None or name.lower() in wanted
     ]
-    others = [Column(name, "text") for name, *_ in found if wanted is not None and name.lower() not in wanted]
+    others = [
+        Column(name, _shown(table, name, stored, comment), nullable)
+        for name, stored, nullable, _, comment in found
+        if wanted is not None and name.lower() not in wanted
+    ]
     required = frozenset(name for name, _, nullable, default, _ in found if not nullable and default is None)
+    filled = frozenset(name for name, _, _, default, _ in found if default is not None)
     return FoundTable(
-        TableShape(Schema((*columns, *others)), required), {name.lower(): stored for name, stored, *_ in found}
+        TableShape(Schema((*columns, *others)), required, filled=filled),
+        {name.lower(): stored for name, stored, *_ in found},
     )
+
+
+def _shown(table: str, name: str, stored: str, comment: str | None) -> str:
+    """Return the type of a column that nothing is loaded into: DuckDB's word where we have none."""
+    try:
+        return logical_type(table, name, stored, comment)
+    except ConfigurationError:
+        return stored.lower()
 
 
 def create_statements(table: str, schema: Schema, primary_key: tuple[str, ...]) -> list[str]:
@@ -107,8 +121,9 @@ def fit(
         )
     found = read_table(connection, table, only=set(schema.names))
     if found is None:
+        allow_new_table(table, contract)
         return schema, create_statements(table, schema, key)
-    decided = fitted(table, _spelled(found.shape, schema), schema, contract)
+    decided = fitted(table, spelled(found.shape, schema), schema, contract)
     target = quote_table(table, SCHEMA)
     statements = []
     for column in decided.added:
@@ -116,16 +131,19 @@ def fit(
         statements += _comments(target, column)
     for column in decided.widened:
         statements.append(f"ALTER TABLE {target} ALTER COLUMN {quote(column.name)} TYPE {stored_type(column.type)}")
-        statements += _comments(target, column)
+        # A comment on the narrower type would go on ruling the cast.
+        statements += _comments(target, column) or [f"COMMENT ON COLUMN {target}.{quote(column.name)} IS NULL"]
     return decided.sent, statements
 
 
-def _spelled(shape: TableShape, schema: Schema) -> TableShape:
+def spelled(shape: TableShape, schema: Schema) -> TableShape:
     """Return the shape with names spelled as the stream has them: the catalog compares them without case."""
     names = {name.lower(): name for name in schema.names}
     columns = [replace(column, name=names.get(column.name.lower(), column.name)) for column in shape.schema]
-    required = frozenset(names.get(name.lower(), name) for name in shape.required)
-    return TableShape(Schema(tuple(columns)), required)
+    required, filled = (
+        frozenset(names.get(name.lower(), name) for name in given) for given in (shape.required, shape.filled)
+    )
+    return TableShape(Schema(tuple(columns)), required, filled=filled)
 
 
 def _comments(target: str, column: Column) -> list[str]:

@@ -22,7 +22,7 @@ from millstream_pipelines.warehouses._postgres.encoding import CopyStream, is_na
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.merging import merge
 from millstream_pipelines.warehouses._postgres.scd2 import fit_history
-from millstream_pipelines.warehouses._postgres.tables import fit, unique_index
+from millstream_pipelines.warehouses._postgres.tables import fit_keyed, shaped
 from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
 
@@ -93,15 +93,7 @@ class PostgresLoad:
         spec = self._spec
         key = spec.primary_key if spec.disposition != "append" else ()
         with self._translating(f"shaping {spec.target}"):
-            if spec.disposition == "scd2":
-                sent, ddl = fit_history(self._connection, spec, schema)
-            else:
-                sent, ddl = fit(self._connection, spec.target, schema, spec.contract, key)
-            for statement in ddl:
-                run(self._connection, statement)
-            if key and spec.disposition == "merge":
-                for statement in unique_index(self._connection, spec.target, key):
-                    run(self._connection, statement)
+            sent = shaped(self._connection, spec.target, lambda: self._fitted(schema, key))
             made = stage.plan(sent, key, spec.cursor_field, spec.deletes)
             if self._staged_rows and self._plan is not None:
                 for statement in stage.restage_statements(self._plan, made):
@@ -112,6 +104,11 @@ class PostgresLoad:
                 self._connection.commit()
         self._sent, self._plan = sent, made
         return sent
+
+    def _fitted(self, schema: Schema, key: tuple[str, ...]) -> tuple[Schema, list[str]]:
+        if self._spec.disposition == "scd2":
+            return fit_history(self._connection, self._spec, schema)
+        return fit_keyed(self._connection, self._spec, schema, key)
 
     def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
         """See `StreamLoad.write`."""

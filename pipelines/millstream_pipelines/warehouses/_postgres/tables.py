@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from psycopg2.extensions import connection as Connection
 
 from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema, normalized
-from millstream_pipelines.warehouses._postgres.connection import one
-from millstream_pipelines.warehouses.fitting import TableShape, fitted, has_key
+from millstream_pipelines.warehouses._postgres.connection import one, run
+from millstream_pipelines.warehouses.base import LoadSpec
+from millstream_pipelines.warehouses.fitting import TableShape, allow_new_table, fitted, has_key
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
@@ -38,6 +41,7 @@ def read_shape(connection: Connection, table: str) -> TableShape | None:
         Schema(tuple(Column(name, normalized(kind), not required) for name, kind, required, *_ in found)),
         frozenset(name for name, _, required, default, *_ in found if required and not default),
         frozenset(name for name, *_, computed, _ in found if computed),
+        frozenset(name for name, _, _, default, *_ in found if default),
     )
 
 
@@ -77,6 +81,7 @@ def fit(
     _bounded(table, schema)
     shape = read_shape(connection, table)
     if shape is None:
+        allow_new_table(table, contract)
         return schema, [*schema_statements(connection, table), *create_statements(table, schema, primary_key)]
     fit = fitted(table, shape, schema, contract)
     alter = f"ALTER TABLE {quote_table(table)}"
@@ -84,6 +89,29 @@ def fit(
         *(f"{alter} ADD COLUMN {quote(column.name)} {column.type}" for column in fit.added),
         *(f"{alter} ALTER COLUMN {quote(column.name)} TYPE {column.type}" for column in fit.widened),
     ]
+
+
+def fit_keyed(connection: Connection, spec: LoadSpec, schema: Schema, key: tuple[str, ...]) -> tuple[Schema, list[str]]:
+    """Decide as `fit` does for this load's target; a merge needs a unique index on its key besides."""
+    sent, statements = fit(connection, spec.target, schema, spec.contract, key)
+    if key and spec.disposition == "merge" and not any(item.startswith("CREATE TABLE") for item in statements):
+        statements += unique_index(connection, spec.target, key)
+    return sent, statements
+
+
+def shaped(connection: Connection, table: str, fitted: Callable[[], tuple[Schema, list[str]]]) -> Schema:
+    """Run the DDL that `fitted` decides on, and return the columns to send.
+
+    Whoever else shapes the same table waits for the end of this transaction, and decides on what it finds then: a
+    column that two pipelines add is added once.
+    """
+    sent, statements = fitted()
+    if statements:
+        one(connection, "SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", (f"millstream/shape/{table}",))
+        sent, statements = fitted()
+    for statement in statements:
+        run(connection, statement)
+    return sent
 
 
 def _bounded(table: str, schema: Schema) -> None:
