@@ -16,7 +16,14 @@ from millstream_api import CheckResult, Endpoint, ExitCode, RunOptions, RunPlan,
 from millstream_api.pipeline import PipelineSpec
 from millstream_api.stream import StreamSpec
 from millstream_pipelines import registry
-from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.backfill import BackfillRun
+from millstream_pipelines.errors import (
+    ConfigurationError,
+    DataError,
+    MillstreamError,
+    RetriableError,
+    unknown_value,
+)
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import freshness
 from millstream_pipelines.guarantee import weakest
@@ -121,7 +128,7 @@ class _Run:
         transforms = ordered(self.spec.transforms, self.warehouse.dialect) if self.spec.transforms else []
         self.progress.stage(plan.name, "connect")
         self.warehouse.probe()
-        for stream in self.spec.streams:
+        for stream in self._chosen():
             self._attempt(partial(self._stream, stream))
         if self.failures:
             return
@@ -135,8 +142,23 @@ class _Run:
         if self.spec.freshness:
             self.newest, result = freshness(self.spec.freshness, self.spec.streams[0].target, self.warehouse)
             self.checks.append(result)
-            if result.outcome != "passed" and result.severity == "error":
+            # A backfill cannot make a late table fresh; that is the forward load's to answer for.
+            if result.outcome != "passed" and result.severity == "error" and not self.backfills:
                 self.failures.append(DataError(result.message, reason="Stale"))
+
+    @property
+    def backfills(self) -> bool:
+        """Whether this run loads a window again."""
+        return self.request.options.trigger == "backfill"
+
+    def _chosen(self) -> list[StreamSpec]:
+        """Return the streams of this run; ConfigurationError for a name that the pipeline does not have."""
+        known = {stream.name: stream for stream in self.spec.streams}
+        wanted = self.request.options.streams
+        for name in wanted:
+            if name not in known:
+                raise unknown_value(f"pipeline '{self.request.plan.name}': the run", "stream", name, known)
+        return [stream for stream in self.spec.streams if not wanted or stream.name in wanted]
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
@@ -147,7 +169,7 @@ class _Run:
     def _stream(self, stream: StreamSpec) -> None:
         if self.warehouse is None or self.source is None:
             raise ConfigurationError("the run is not connected")
-        run = StreamRun(
+        run = (BackfillRun if self.backfills else StreamRun)(
             stream=stream,
             budget=self.spec.error_budget,
             source=self.source,
@@ -199,6 +221,8 @@ class _Run:
             freshness=self.newest,
             guarantee=weakest([stream.guarantee for stream in streams]),
             duration_seconds=round(duration_s, 3),
+            intervals_done=sum(result.intervals_done for result in self.results),
+            intervals_total=sum(result.intervals_total for result in self.results),
         )
 
     def close(self, report: RunReport) -> None:

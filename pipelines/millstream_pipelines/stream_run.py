@@ -46,6 +46,8 @@ class StreamResult:
     checks: list[CheckResult] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
     note: str = ""
+    intervals_done: int = 0
+    intervals_total: int = 0
 
     def report(self) -> StreamReport:
         """Return it as the report has it."""
@@ -92,12 +94,14 @@ class StreamRun:
         self.progress.stage(stream.name, "describe")
         info = self.source.describe(stream.name, tuple(stream.select))
         shaper = Shaper(stream, info.schema, f"stream '{stream.name}'", self._mask_key())
+        self._decide(info.schema)
         load = self.warehouse.load(self._load_spec())
         reached("lease-taken")
         try:
             request = self._request(load.position)
             self.result.guarantee, self.result.guarantee_reason = guarantee(stream, *self.source.guarantee(request))
             if load.already_done is None:
+                self.progress.stage(stream.name, "load")
                 self._load(load, request, shaper, info.schema)
         except LeftOutError as why:
             load.rollback()
@@ -115,11 +119,13 @@ class StreamRun:
         self._accounts.verify(load.chunks())
         self.progress.stage(stream.name, "done")
 
+    def _decide(self, schema: Schema) -> None:
+        """Decide what else follows from the stream's description, before the lease is taken."""
+
     def _load(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> None:
         checks = self._bind(shaper, load)
         last: Position | None = None
-        hold = self.stream.mode == "full" or any(check.severity == "error" for check in checks.set_checks)
-        self.progress.stage(self.stream.name, "load")
+        hold = self._is_whole or any(check.severity == "error" for check in checks.set_checks)
         for batch in prefetched(self.source.read(request)):
             if not shaper.covers(batch.data.schema):
                 described = _united(described, schema_of(batch.data.schema))
@@ -132,6 +138,11 @@ class StreamRun:
                 if not any(budget.spent() for budget in self._budgets()):  # else it waits for more rows
                     self._commit(load, batch.position)
         self._finish(load, checks, last)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether a read is one transaction, committed even without a row."""
+        return self.stream.mode == "full"
 
     def _bind(self, shaper: Shaper, load: StreamLoad) -> RowChecks:
         self._note_drift(shaper.schema)
@@ -215,7 +226,7 @@ class StreamRun:
         self._last_commit_s = time.monotonic()
 
     def _finish(self, load: StreamLoad, checks: RowChecks, last: Position | None) -> None:
-        due = self._uncommitted or self.stream.mode == "full"
+        due = self._uncommitted or self._is_whole
         if due:
             self._settle(load)
         self._judge(final=True)

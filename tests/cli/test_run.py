@@ -13,6 +13,8 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 ROWS = [{"id": n, "name": f"n{n}"} for n in range(10)]
 
 
@@ -169,3 +171,46 @@ def test_a_terminal_sees_bars(manifest: Callable, home: Path, tmp_path: Path) ->
     text = seen.decode(errors="replace")
     assert "rows/s" in text
     assert "10 rows" in text
+
+
+TIMED = [{"id": n, "at": f"2026-01-0{n + 1}T12:00:00Z", "rev": 1} for n in range(4)]
+MERGED = {"mode": "incremental", "cursor": {"field": "at"}, "primaryKey": ["id"], "writeDisposition": "merge"}
+WINDOW = ("--backfill", "2026-01-02..2026-01-04")
+
+
+def timed(rows: list[dict[str, object]], manifest: Callable) -> Path:
+    path: Path = manifest(rows, MERGED)
+    text = path.read_text(encoding="utf-8").replace(
+        '{"rows": {"rows":', '{"rows": {"columns": {"at": "timestamptz"}, "rows":'
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_backfill_loads_a_window_again(millstream: Callable, manifest: Callable) -> None:
+    assert millstream("run", "-f", timed(TIMED, manifest)).code == 0
+    path = timed([{**row, "rev": 2} for row in TIMED], manifest)
+    result = millstream("run", "-f", path, *WINDOW, "--interval", "12h", "--stream", "rows")
+    assert result.code == 0, result.err
+    assert "intervals: 4 of 4 done" in result.out
+    assert "interval 2 of 4: 2026-01-02T12:00:00+00:00 .. 2026-01-03T00:00:00+00:00" in result.err
+    run = re.findall(r"\(run ([\w-]+)\)", result.out)[0]
+    report = millstream("run", "-f", path, *WINDOW, "--interval", "12h", "--resume", run, "--json").json()["runs"][0]
+    assert (report["run"], report["report"]["totals"]["loaded"], report["report"]["intervalsDone"]) == (run, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--backfill", "2026-01-01"), 64, "write FROM..TO"),
+        ((*WINDOW, "--full-refresh"), 78, "fullRefresh does not go with trigger 'backfill'"),
+        ((*WINDOW, "--stream", "row"), 78, "did you mean 'rows'"),
+    ],
+    ids=["no-end", "full-refresh", "stream"],
+)
+def test_a_wrong_window_is_told(
+    millstream: Callable, manifest: Callable, words: tuple[str, ...], code: int, said: str
+) -> None:
+    result = millstream("run", "-f", timed(TIMED, manifest), *words)
+    assert result.code == code
+    assert said in result.err + result.out

@@ -36,10 +36,14 @@ class Place:
     def __init__(self, millstream: Callable[..., Any], home: Path, server: embedded.Server) -> None:
         self._call, self._home, self._server = millstream, home, server
 
-    def run(self, *words: object, code: int = 0, command: str = "run", **environment: str) -> Any:
+    def run(
+        self, *words: object, code: int = 0, command: str = "run", options: tuple[str, ...] = (), **environment: str
+    ) -> Any:
         """Run an example's folder and return the JSON document."""
         folders = [part for word in words for part in ("-f", EXAMPLES / str(word))]
-        result = self._call(command, *folders, "--json", env={"MILLSTREAM_HOME": str(self._home.parent), **environment})
+        result = self._call(
+            command, *folders, *options, "--json", env={"MILLSTREAM_HOME": str(self._home.parent), **environment}
+        )
         assert result.code == code, result.err + result.out
         return result.json()
 
@@ -101,6 +105,11 @@ def test_postgres_incremental(place: Place) -> None:
         (6, "open", "9.99"),
     ]
     assert place.ask("SELECT count(*) FROM raw.orders") == [(6,)]
+    place.ask("UPDATE orders SET status = 'corrected' WHERE id = 1", database="shop")
+    window = ("--pipeline", "orders", "--backfill", "2026-01-01..2026-02-01")
+    report = place.run(name, options=window)["runs"][0]["report"]
+    assert (report["totals"]["read"], report["intervalsDone"], report["intervalsTotal"]) == (6, 31, 31)
+    assert place.ask("SELECT status FROM raw.orders WHERE id = 1") == [("corrected",)]
 
 
 @pytest.fixture

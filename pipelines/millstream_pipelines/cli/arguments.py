@@ -92,9 +92,28 @@ def _run(commands: _Commands[_Parser]) -> None:
     command = _add(commands, "run", "run pipelines: extract, check, load, transform")
     _files(command)
     _pipeline(command)
+    _stream(command)
     command.add_argument("--full-refresh", action="store_true", help="forget the cursors and read everything again")
+    command.add_argument(
+        "--backfill", metavar="FROM..TO", type=_window, help="load this window of the cursor again: FROM <= cursor < TO"
+    )
+    command.add_argument("--interval", metavar="TIME", help="with --backfill: length of one commit (default 1d)")
+    command.add_argument("--step", metavar="N", type=int, help="with --backfill: the same for a cursor of numbers")
+    command.add_argument("--max-rows-per-second", metavar="N", type=int, help="read no faster than this")
+    command.add_argument("--resume", metavar="RUN", help="go on as this run: what it has committed is not done again")
     command.add_argument("--report", metavar="FILE.html", type=Path, help="write a self-contained HTML report")
     _json(command)
+
+
+def _stream(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--stream", metavar="NAME", action="append", help="only this stream; may be given again")
+
+
+def _window(text: str) -> tuple[str, str]:
+    start, dots, end = text.partition("..")
+    if not (start and dots and end):
+        raise argparse.ArgumentTypeError(f"'{text}' is no window; write FROM..TO, such as 2026-01-01..2026-02-01")
+    return start, end
 
 
 def _preview(commands: _Commands[_Parser]) -> None:
@@ -111,7 +130,7 @@ def _new(commands: _Commands[_Parser]) -> None:
     command.add_argument("url", metavar="URL", help="file, folder, https://…, s3://… or postgresql://user@host/db")
     command.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="where to write (default: the name)")
     command.add_argument("--name", metavar="NAME", help="name of the objects (default: from the URL)")
-    command.add_argument("--stream", metavar="NAME", action="append", help="only this stream; may be given again")
+    _stream(command)
     command.add_argument("--force", action="store_true", help="overwrite files that exist")
 
 

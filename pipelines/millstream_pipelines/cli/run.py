@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from millstream_api import ExitCode, RunOptions, RunReport
 from millstream_api.pipeline import PipelineSpec
 from millstream_pipelines.cli.output import drift_lines, log, number, print_json, size, table
 from millstream_pipelines.cli.places import reachable
 from millstream_pipelines.cli.progress import progress
+from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.manifests import Manifest, Planned, plan_pipeline, read_catalog
 
 _WORST_FIRST = (ExitCode.CONFIGURATION, ExitCode.CHECKS_FAILED, ExitCode.RETRIABLE)
@@ -44,9 +47,9 @@ def command(arguments: argparse.Namespace) -> int:
     planned = [plan_pipeline(catalog, item) for item in _active(catalog.chosen("Pipeline", arguments.pipeline))]
     for note in catalog.ignored:
         log(f"not ours, ignored: {note}")
+    options = _options(arguments)
     with reachable(planned) as ready:
-        options = RunOptions(full_refresh=arguments.full_refresh)
-        ended = [run_pipeline(item, options) for item in ready]
+        ended = [run_pipeline(item, options, run=arguments.resume) for item in ready]
         if arguments.report is not None:
             from millstream_pipelines.report import write_report
 
@@ -70,11 +73,35 @@ def _active(pipelines: list[Manifest]) -> Iterator[Manifest]:
             yield item
 
 
-def run_pipeline(planned: Planned, options: RunOptions, sleep: Callable[[float], None] = time.sleep) -> Ended:
-    """Run one Pipeline; on exit code 75 try again as `spec.retries` says, the wait doubling each time."""
+def _options(arguments: argparse.Namespace) -> RunOptions:
+    """Return what this run does differently. ConfigurationError says which argument is wrong."""
+    given: dict[str, Any] = {"fullRefresh": arguments.full_refresh, "streams": arguments.stream or []}
+    if arguments.max_rows_per_second is not None:
+        given["maxRowsPerSecond"] = arguments.max_rows_per_second
+    if arguments.backfill is not None:
+        start, end = arguments.backfill
+        window = {"from": start, "to": end, "interval": arguments.interval, "step": arguments.step}
+        given |= {"trigger": "backfill", "window": window}
+    elif arguments.interval is not None or arguments.step is not None:
+        raise ConfigurationError("--interval and --step cut the window of --backfill; give that too")
+    try:
+        return RunOptions.model_validate(given)
+    except ValidationError as error:
+        raise ConfigurationError(
+            "; ".join(f"{'.'.join(map(str, item['loc'])) or 'options'}: {item['msg']}" for item in error.errors())
+        ) from None
+
+
+def run_pipeline(
+    planned: Planned, options: RunOptions, sleep: Callable[[float], None] = time.sleep, run: str | None = None
+) -> Ended:
+    """Run one Pipeline; on exit code 75 try again as `spec.retries` says, the wait doubling each time.
+
+    `run`: go on as this earlier run; None begins a new one.
+    """
     from millstream_pipelines.runner import RunRequest, execute
 
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    run = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     holder = f"{socket.gethostname()}-{os.getpid()}"
     retries = planned.plan.pipeline.retries if planned.plan.pipeline is not None else None
     limit, wait_s = (retries.limit, float(retries.backoff_seconds)) if retries is not None else (0, 0.0)
@@ -123,6 +150,10 @@ def summary(ended: Ended) -> str:
         lines.append("  columns that differ between source and target:")
         named = zip(report.drift, drift_lines(report.drift), strict=True)
         lines += [f"    {item.stream}.{line}" for item, line in named]
+    if report.intervals_total:
+        lines.append(f"  intervals: {report.intervals_done} of {report.intervals_total} done")
+        if report.intervals_done < report.intervals_total:
+            lines.append(f"  go on behind the last one with the same arguments and --resume {ended.run}")
     if report.checks_run:
         lines.append(f"  checks: {report.checks_passed} of {report.checks_run} passed")
     for check in (item for item in report.checks if item.outcome != "passed"):

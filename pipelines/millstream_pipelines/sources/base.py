@@ -49,7 +49,8 @@ class ReadRequest:
     columns: tuple[str, ...] = ()
     """Take only these columns; empty means all. A hint: a source may send more."""
     range: Range | None = None
-    """Only this stretch of the cursor (a backfill); only for a source with feature `range`."""
+    """Only this stretch of the cursor (a backfill), in mode incremental and without a position; only for a source with
+    feature `range`. What a running transaction may still commit there is the forward load's, behind its position."""
     slice: Slice | None = None
     """Only this slice of the stream, in mode full; only for a source with feature `slice`."""
 
@@ -60,6 +61,18 @@ Feature = Literal["range", "slice"]
 def features_of(source: Source) -> frozenset[Feature]:
     """Return what a source can do beyond reading a stream from a position; most can do no more."""
     return getattr(source, "features", frozenset())
+
+
+@runtime_checkable
+class CursorOrdered(Protocol):
+    """A source whose incremental reads go on by the cursor alone: what lies at or below it never comes again."""
+
+    def reached(self, position: Position, cursor_field: str) -> str:
+        """Return the cursor's value that a position has passed, in the cursor type's spelling.
+
+        Raises ConfigurationError when the position belongs to another cursor.
+        """
+        ...
 
 
 @runtime_checkable

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Reject
+from millstream_pipelines.bounds import Kind, kind_of, value
 from millstream_pipelines.errors import unknown_value
 from millstream_pipelines.schema import Column, Schema, arrow_type, normalized
-from millstream_pipelines.sources.base import ReadRequest, StreamInfo
+from millstream_pipelines.sources.base import Feature, Range, ReadRequest, StreamInfo
 
 _CAMEL = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid")
 
@@ -43,6 +44,7 @@ class MemorySource:
     """Rows given in the configuration."""
 
     name: ClassVar[str] = "memory"
+    features: ClassVar[frozenset[Feature]] = frozenset({"range"})
 
     class Config(BaseModel):
         """Streams and how many rows a batch holds."""
@@ -75,6 +77,8 @@ class MemorySource:
         """Yield the rows behind the position, `batchRows` at a time."""
         rows = self._stream(request.stream).rows
         schema = self.describe(request.stream, request.columns).schema
+        if request.range is not None:
+            rows = self._within(rows, request, request.range)
         start = int(request.position["rows"]) if request.position and request.mode == "incremental" else 0
         for first in range(start, len(rows), self._config.batch_rows):
             chunk = rows[first : first + self._config.batch_rows]
@@ -82,7 +86,7 @@ class MemorySource:
             good = [row for row in chunk if set(row) != {"_raw"}]
             arrays = {column.name: _array([row.get(column.name) for row in good], column.type) for column in schema}
             data = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
-            yield Batch(data, {"rows": first + len(chunk)}, rejects)
+            yield Batch(data, None if request.range else {"rows": first + len(chunk)}, rejects)
 
     def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
         """Return exact: rows are counted from the start of a list that only grows."""
@@ -91,11 +95,29 @@ class MemorySource:
     def close(self) -> None:
         """Hold nothing, release nothing."""
 
+    def _within(self, rows: list[dict[str, Any]], request: ReadRequest, stretch: Range) -> list[dict[str, Any]]:
+        """Return the rows of a stretch of the cursor. A row without a value of its type is in none."""
+        field = request.cursor_field or ""
+        column = self.describe(request.stream).schema.get(field)
+        kind = kind_of(column.type) if column else None
+        if kind is None:
+            names = self.describe(request.stream).schema.names
+            raise unknown_value(f"{self._owner}: stream '{request.stream}'", "cursor.field", field, names)
+        start, end = value(kind, stretch.start), value(kind, stretch.end)
+        return [row for row in rows if _is_between(kind, row.get(field), start, end)]
+
     def _stream(self, name: str) -> MemoryStream:
         try:
             return self._config.streams[name]
         except KeyError:
             raise unknown_value(self._owner, "stream", name, self._config.streams) from None
+
+
+def _is_between(kind: Kind, given: Any, start: Any, end: Any) -> bool:
+    try:
+        return bool(start <= value(kind, given) < end)
+    except (ValueError, TypeError):
+        return False
 
 
 _TYPES: tuple[tuple[tuple[type, ...], str], ...] = (

@@ -11,17 +11,17 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
-from millstream_pipelines.batch import Batch
+from millstream_pipelines.batch import Batch, Position
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.sources._postgres.catalog import Catalog, Relation
 from millstream_pipelines.sources._postgres.config import PostgresConfig
 from millstream_pipelines.sources._postgres.connection import Control
-from millstream_pipelines.sources._postgres.cursor import Cursor, cursor_of
+from millstream_pipelines.sources._postgres.cursor import Cursor, cursor_of, reached
 from millstream_pipelines.sources._postgres.horizon import HorizonFinder
 from millstream_pipelines.sources._postgres.order import require_order, require_values
 from millstream_pipelines.sources._postgres.stream import Rows, positioned
-from millstream_pipelines.sources.base import ReadRequest, StreamInfo
+from millstream_pipelines.sources.base import Feature, ReadRequest, StreamInfo
 
 _WHY = {
     "number": "the read stops below every value a running transaction may still commit (values drawn by the INSERT)",
@@ -37,6 +37,7 @@ class PostgresSource:
 
     name: ClassVar[str] = "postgres"
     Config: ClassVar[type[BaseModel]] = PostgresConfig
+    features: ClassVar[frozenset[Feature]] = frozenset({"range"})
 
     def __init__(self, config: BaseModel, owner: str) -> None:
         self._config = PostgresConfig.model_validate(config)
@@ -65,6 +66,10 @@ class PostgresSource:
         if schema.get(cursor.column) is None:
             added = relation.schema.get(cursor.column)
             schema = schema.with_columns([*schema.columns, added or Column(cursor.column, cursor.type)])
+        if request.range is not None:
+            self._refuse_cast(cursor, request.stream)
+            yield from map(Batch, self._rows(relation, schema, f"WHERE {cursor.within(request.range)}"))
+            return
         condition = self._horizon(relation, cursor)
         if condition is None:
             return
@@ -76,6 +81,8 @@ class PostgresSource:
         """Return exact without a lag; the reason names what the cursor's values must be like."""
         if request.mode == "full":
             return "exact", "the whole table is read in one snapshot"
+        if request.range is not None:
+            return "exact", "each stretch of the cursor is read in one snapshot"
         if request.lag:
             return "repeats", f"each read starts {request.lag} before the committed cursor"
         relation = self._catalog.relation(request.stream)
@@ -83,6 +90,10 @@ class PostgresSource:
         if self._config.trust_cursor_order:
             return "exact", "positions lie between cursor values; their order is trusted, not made sure"
         return "exact", _WHY[cursor.kind]
+
+    def reached(self, position: Position, cursor_field: str) -> str:
+        """Return the largest cursor value that has been read."""
+        return reached(position, cursor_field, self._owner)
 
     def close(self) -> None:
         """Close every connection; a read in progress ends."""
@@ -97,6 +108,14 @@ class PostgresSource:
             require_order(self._control, relation, cursor)
         require_values(self._control, relation, cursor)
         return HorizonFinder(self._control, relation, cursor).find(watch=not trusted).condition
+
+    def _refuse_cast(self, cursor: Cursor, stream: str) -> None:
+        """Refuse stretches of a cursor whose values are changed on the way: a row could end up in another one."""
+        if any(cursor.column in item.columns for item in self._config.streams if item.name == stream):
+            raise ConfigurationError(
+                f"{self._owner}: stream '{stream}': its config casts the cursor '{cursor.column}', so a backfill could "
+                "not find its rows again; leave the cast out, or cast a second column of a query"
+            )
 
     def _rows(self, relation: Relation, schema: Schema, tail: str) -> Iterator[object]:
         if not schema.columns:

@@ -18,7 +18,8 @@ from millstream_pipelines.sources._rest.paging import Page, Pager
 from millstream_pipelines.sources._rest.records import Record, batch_of, listed, schema_of
 from millstream_pipelines.sources._rest.secrets import Secrets
 from millstream_pipelines.sources._rest.since import Since
-from millstream_pipelines.sources.base import ReadRequest, StreamInfo
+from millstream_pipelines.sources._rest.stretch import Stretch
+from millstream_pipelines.sources.base import Feature, ReadRequest, StreamInfo
 
 _SAMPLE = 1_000  # records of the first page whose values decide the types
 _GATHERED_BYTES = MAX_BATCH_BYTES // 8  # of response text: parsed, it takes some eight times as much
@@ -28,6 +29,7 @@ class RestSource:
     """JSON over HTTP."""
 
     name: ClassVar[str] = "rest"
+    features: ClassVar[frozenset[Feature]] = frozenset({"range"})
     Config: ClassVar[type[BaseModel]] = RestConfig
 
     def __init__(self, config: BaseModel, owner: str) -> None:
@@ -55,13 +57,15 @@ class RestSource:
     def read(self, request: ReadRequest) -> Iterator[Batch]:
         """Yield the records; in mode incremental those that the API counts as new since the position."""
         stream = self._stream(request.stream)
-        since = self._since(stream, request)
         schema = self._schema(stream)
+        stretch = self._stretch(stream, schema, request)
+        since = None if stretch else self._since(stream, request)
         records: list[Record] = []
         size = 0
         position: Position | None = None
         held: Batch | None = None
-        for page, weight in self._pages(stream, since):
+        for page, weight in self._pages(stream, (stretch or since)):
+            page = stretch.kept(page) if stretch else page
             if records and (len(records) + len(page) > self._config.batch_rows or size + weight > _GATHERED_BYTES):
                 schema, batches = self._batches(stream, schema, records, request.columns, position)
                 for batch in batches:
@@ -83,6 +87,10 @@ class RestSource:
 
     def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
         """Return repeats: no API says exactly what it counts as new."""
+        if request.range is not None:
+            stream = self._stream(request.stream)
+            self._stretch(stream, self._schema(stream), request)  # refused before the first interval
+            return "repeats", "an API gives no snapshot; only records whose cursor lies in the interval are taken"
         if request.mode == "full":
             return "repeats", "an API gives no snapshot: what changes while pages are read can shift between them"
         return "repeats", "an API answers `since` with the last value again, or with more; keys tell repeats apart"
@@ -110,6 +118,20 @@ class RestSource:
             )
         return Since(stream.incremental, where, request.position, request.lag)
 
+    def _stretch(self, stream: RestStream, schema: Schema, request: ReadRequest) -> Stretch | None:
+        if request.range is None:
+            return None
+        where = f"{self._owner}: stream '{stream.name}'"
+        how = stream.incremental
+        if how is None or how.until_param is None:
+            raise ConfigurationError(
+                f"{where}: a backfill needs `incremental` with `untilParam`, the API's parameter for the end of an "
+                "interval"
+            )
+        self._since(stream, request)  # refuses another cursor than the config's
+        column = schema.get(how.field)
+        return Stretch(how, where, column.type if column else "", request.range)
+
     def _schema(self, stream: RestStream) -> Schema:
         if stream.name not in self._schemas:
             since = Since(stream.incremental, stream.name, None, None) if stream.incremental else None
@@ -121,7 +143,7 @@ class RestSource:
         return self._schemas[stream.name]
 
     def _pages(
-        self, stream: RestStream, since: Since | None, bounded: bool = False
+        self, stream: RestStream, since: Since | Stretch | None, bounded: bool = False
     ) -> Iterator[tuple[list[Record], int]]:
         """Yield the records of each page and the size of its response. `bounded`: the first page only."""
         where = f"{self._owner}: stream '{stream.name}'"

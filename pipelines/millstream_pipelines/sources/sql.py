@@ -87,8 +87,8 @@ class SqlSource:
     def _bounds(self, cursor: Cursor, request: ReadRequest) -> tuple[str, dict[str, Any]]:
         column = self._database.quoted(cursor.column)
         if request.range is not None:
-            start = cursor.parameter(request.range.start, "window.from")
-            end = cursor.parameter(request.range.end, "window.to")
+            start = cursor.edge(request.range.start, "window.from")
+            end = cursor.edge(request.range.end, "window.to")
             return f"WHERE {column} >= :start AND {column} < :end", {"start": start, "end": end}
         behind = cursor.behind(request.position)
         return ("", {}) if behind is None else (f"WHERE {column} > :behind", {"behind": behind})

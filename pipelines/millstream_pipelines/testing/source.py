@@ -20,6 +20,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ from millstream_pipelines.batch import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.registry import configured
 from millstream_pipelines.schema import arrow_type
-from millstream_pipelines.sources.base import ReadRequest, Source
+from millstream_pipelines.sources.base import Range, ReadRequest, Source, features_of
 
 OWNER = "source 'under-test'"
 
@@ -47,6 +48,8 @@ class SourceSuite:
     """False for a source that cannot go on from a position."""
     cursor_field: ClassVar[str | None] = None
     """The cursor, for sources that need one."""
+    ranges: ClassVar[tuple[Range, ...]] = ()
+    """For feature `range`: stretches of the cursor, in order and without gaps, that hold every row that parses."""
     bad_config: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Field → what to put over `config`, so that it is refused with that field named."""
 
@@ -152,6 +155,17 @@ class SourceSuite:
             assert not expected - rest, f"rows lost behind position {position}"
             assert promise == "repeats" or rest == expected, f"rows repeated behind position {position}"
 
+    def test_ranges_are_disjoint_and_together_whole(self, config: Mapping[str, Any], secret: Mapping[str, str]) -> None:
+        with self.opened(config, secret) as source:
+            assert bool(self.ranges) == ("range" in features_of(source)), "say `ranges` where the feature is there"
+            if self.ranges:
+                found: Counter[str] = Counter()
+                for stretch in self.ranges:
+                    found += parsed_rows(source.read(self.request(mode="incremental", range=stretch)))
+                assert found == parsed_rows(source.read(self.request()))
+                behind = Range(self.ranges[-1].end, self.ranges[-1].end)
+                assert not parsed_rows(source.read(self.request(mode="incremental", range=behind)))
+
     def test_close_twice_and_in_mid_read(self, config: Mapping[str, Any], secret: Mapping[str, str]) -> None:
         with self.opened(config, secret) as source:
             reader = iter(source.read(self.request()))
@@ -166,6 +180,11 @@ class SourceSuite:
             assert field in str(caught.value)
             assert OWNER in str(caught.value)
             assert not [key for key, value in secret.items() if value in str(caught.value)], "a secret was shown"
+
+
+def parsed_rows(batches: Iterator[Batch]) -> Counter[str]:
+    """Return every row that could be parsed."""
+    return rows_of([replace(batch, rejects=[]) for batch in batches])
 
 
 def rows_of(batches: Iterator[Batch] | list[Batch]) -> Counter[str]:

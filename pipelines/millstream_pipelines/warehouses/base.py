@@ -49,6 +49,13 @@ class LoadSpec:
     scd2: Scd2 = field(default_factory=Scd2)
     deletes: bool = False
     """Rows come with a last boolean column DELETED, true where the source marks a key as gone."""
+    window: str | None = None
+    """A backfill's window, the same text whenever the same window is loaded; None for every other load."""
+
+    @property
+    def state(self) -> str:
+        """The stream's name in state, lease and ledger: a backfill has its own, beside the forward load's."""
+        return self.stream if self.window is None else f"{self.stream}@backfill"
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ class StreamLoad(Protocol):
         ...
 
 
-WarehouseFeature = Literal["scd2", "deletes"]
+WarehouseFeature = Literal["scd2", "deletes", "backfill"]
 
 
 def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:
@@ -149,11 +156,36 @@ def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:
 
 
 @runtime_checkable
+class BackfillLoad(StreamLoad, Protocol):
+    """The load of a backfill's intervals: one transaction each, beside the forward load, whose state stays as it is.
+
+    merge updates only rows whose cursor is not larger than the one that comes in; append deletes the interval's rows
+    in the transaction that inserts them again.
+    """
+
+    forward_position: Position | None
+    """Where the forward load of the stream is."""
+
+    def done(self) -> dict[tuple[str, str], Counts]:
+        """Return the intervals (start, end) of this window that this run has committed, with their counts."""
+        ...
+
+    def others(self) -> str | None:
+        """Return the name of another pipeline's stream that has loaded rows into the same target, None without one."""
+        ...
+
+    def interval(self, start: str, end: str) -> None:
+        """Begin an interval: what is written up to the next commit is it, and replaces what was there."""
+        ...
+
+
+@runtime_checkable
 class Warehouse(TableQueries, Protocol):
     """A warehouse. Constructed with its validated `Config` and the name of its Warehouse (for messages).
 
     What else it can do is said by an optional class variable `features: frozenset[WarehouseFeature]`: `scd2` (the
-    history of keys), `deletes` (rows marked as deleted). A load asks for neither where the warehouse does not say so.
+    history of keys), `deletes` (rows marked as deleted), `backfill` (a window's load is a BackfillLoad). A load
+    asks for none where the warehouse does not say so.
     """
 
     Config: ClassVar[type[BaseModel]]

@@ -6,13 +6,13 @@ The engine is imported when the warehouse is first used, not with this module.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from millstream_api import RunReport
 from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._duckdb.config import DuckDBConfig
-from millstream_pipelines.warehouses.base import LoadSpec, WarehouseInfo
+from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
 from millstream_pipelines.warehouses.fitting import TableShape
 from millstream_pipelines.warehouses.names import quote, quote_table
 
@@ -27,6 +27,7 @@ class DuckDBWarehouse:
 
     Config = DuckDBConfig
     dialect: Literal["postgres", "duckdb"] = "duckdb"
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"backfill"})
 
     def __init__(self, config: DuckDBConfig, owner: str) -> None:
         self._config = config
@@ -55,7 +56,12 @@ class DuckDBWarehouse:
         """See `Warehouse.load`."""
         from millstream_pipelines.warehouses._duckdb.load import DuckDBLoad
 
-        made = DuckDBLoad(self.connection, self._config.path, spec, self._owner)
+        if spec.window is None:
+            made = DuckDBLoad(self.connection, self._config.path, spec, self._owner)
+        else:
+            from millstream_pipelines.warehouses._duckdb.backfill import DuckDBBackfill
+
+            made = DuckDBBackfill(self.connection, self._config.path, spec, self._owner)
         self._loads.append(made)
         return made
 

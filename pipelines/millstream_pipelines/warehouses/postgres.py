@@ -13,6 +13,7 @@ from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
+from millstream_pipelines.warehouses._postgres.backfill import PostgresBackfill
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
 from millstream_pipelines.warehouses._postgres.merging import merge_statements
@@ -28,7 +29,7 @@ class PostgresWarehouse:
 
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
-    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2"})
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "backfill"})
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self._config = config
@@ -54,7 +55,8 @@ class PostgresWarehouse:
 
     def load(self, spec: LoadSpec) -> PostgresLoad:
         """See `Warehouse.load`."""
-        return PostgresLoad(lambda: self.connection, spec, self._owner)
+        made = PostgresLoad if spec.window is None else PostgresBackfill
+        return made(lambda: self.connection, spec, self._owner)
 
     def materialize(self, spec: TransformSpec, checked: Callable[[], None]) -> int:
         """See `Warehouse.materialize`."""
@@ -81,7 +83,7 @@ class PostgresWarehouse:
                     sent, ddl = fit_keyed(self.connection, spec, schema, key)
             finally:
                 self._idle()
-        made = stage.plan(sent, key, spec.cursor_field, spec.deletes)
+        made = stage.plan(sent, key, spec)
         statements = [*ddl]
         if spec.disposition == "replace":
             statements.append(f"DELETE FROM {quote_table(spec.target)}")

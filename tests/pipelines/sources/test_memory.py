@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from millstream_pipelines.registry import configured
-from millstream_pipelines.sources.base import ReadRequest
+from millstream_pipelines.sources.base import Range, ReadRequest
 from millstream_pipelines.sources.memory import MemorySource
 from millstream_pipelines.testing.source import SourceSuite
 
@@ -19,6 +19,8 @@ class TestMemory(SourceSuite):
     source = MemorySource
     stream = "people"
     row_count = 6
+    cursor_field = "id"
+    ranges = (Range("-5", "2"), Range("2", "3"), Range("3", "100"))
     bad_config = {"batchRows": {"batchRows": 0}, "streams": {"streams": []}}  # noqa: RUF012
 
     @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from millstream_pipelines.errors import ConfigurationError, DataError
+from millstream_pipelines.sources.base import Range
 from millstream_pipelines.sources.postgres import PostgresSource
 from millstream_pipelines.testing.source import SourceSuite
 from postgres_reading import Sql, config_of, read, running_sql, source
@@ -45,6 +46,7 @@ class TestSuite(SourceSuite):
     stream = "public.people"
     row_count = 250_000
     cursor_field = "grp"
+    ranges = (Range("-9999999999", "100"), Range("100", "101"), Range("101", "99999999999999999999"))
     bad_config: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "port": {"port": "x"},
         "sslmode": {"sslmode": "maybe"},

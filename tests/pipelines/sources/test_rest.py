@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from millstream_pipelines.errors import ConfigurationError, DataError
-from millstream_pipelines.sources.base import ReadRequest
+from millstream_pipelines.sources.base import Range, ReadRequest
 from millstream_pipelines.sources.rest import RestSource
 from millstream_pipelines.testing.source import SourceSuite
 from rest_reading import batches, rows, source
@@ -27,7 +27,8 @@ def api() -> Iterator[ScriptedApi]:
 
 def paged(asked: Asked) -> Any:
     """Seven records a page, by offset, from `since` on."""
-    found = [item for item in ITEMS if str(item["at"]) >= asked.query.get("since", "")]
+    since, until = asked.query.get("since", ""), asked.query.get("until", "9")
+    found = [item for item in ITEMS if since <= str(item["at"]) < until]
     skip = int(asked.query.get("offset", 0))
     return {"data": {"items": found[skip : skip + 7]}, "total": len(found)}
 
@@ -39,6 +40,11 @@ class TestSuite(SourceSuite):
     stream = "items"
     row_count = 25
     cursor_field = "at"
+    ranges = (
+        Range("2025-12-31T00:00:00+00:00", "2026-01-01T00:00:03+00:00"),
+        Range("2026-01-01T00:00:03+00:00", "2026-01-01T00:00:03.500000+00:00"),
+        Range("2026-01-01T00:00:03.500000+00:00", "2026-01-02T00:00:00+00:00"),
+    )
     bad_config: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "baseUrl": {"baseUrl": "ftp://x"},
         "auth": {"auth": {"type": "magic"}},
@@ -55,7 +61,8 @@ class TestSuite(SourceSuite):
             "recordPath": "data.items",
             "primaryKey": ["id"],
             "pagination": {"type": "offset", "limit": 7},
-            "incremental": {"param": "since", "field": "at", "ordered": True},
+            "incremental": {"param": "since", "untilParam": "until", "field": "at", "ordered": True},
+            "columns": {"at": "timestamptz"},
         }
         return {"baseUrl": f"{api.url}/v1/", "auth": {"type": "bearer"}, "batchRows": 7, "streams": [stream]}
 
@@ -200,6 +207,43 @@ def test_the_cursor_is_spelled_as_the_api_wants_it(api: ScriptedApi, how: str, s
     assert {request.query["since"] for request in api.asked} == {"start"}
     batches(api, stream=stream, request={"mode": "incremental", "position": batch.position})
     assert api.asked[-1].query["since"] == sent
+
+
+@pytest.mark.parametrize(
+    ("how", "type_name", "stretch", "sent"),
+    [
+        ("iso", "timestamptz", ("2026-01-02T00:00:00.5+00:00", "2026-01-03T00:00:00.5+00:00"), (
+            "2026-01-01T23:59:59Z", "2026-01-03T00:00:01Z")),
+        ("iso", "date", ("2026-01-02", "2026-01-03"), ("2026-01-01T23:59:59Z", "2026-01-03T00:00:00Z")),
+        ("date", "timestamptz", ("2026-01-02T06:00:00+00:00", "2026-01-02T12:00:00+00:00"), (
+            "2026-01-01", "2026-01-03")),
+        ("epoch", "bigint", ("100", "200"), ("99", "200")),
+        ("epoch_ms", "timestamptz", ("1970-01-01T00:00:01+00:00", "1970-01-01T00:00:02+00:00"), ("999", "2000")),
+        ("raw", "bigint", ("100", "200"), ("99", "200")),
+    ],
+)  # fmt: skip
+def test_a_stretch_is_asked_for_with_room_at_its_ends(
+    api: ScriptedApi, how: str, type_name: str, stretch: tuple[str, str], sent: tuple[str, str]
+) -> None:
+    api.routes["/items"] = lambda _: []
+    cursor = {"param": "since", "untilParam": "until", "field": "at", "format": how}
+    stream = {"incremental": cursor, "columns": {"at": type_name}}
+    assert not rows(api, stream=stream, request={"mode": "incremental", "range": Range(*stretch)})
+    query = api.asked[-1].query
+    assert (query["since"], query["until"]) == sent
+
+
+def test_a_stretch_that_cannot_be_asked_for_is_refused(api: ScriptedApi) -> None:
+    api.routes["/items"] = lambda _: [{"at": "2026-01-02T00:00:00Z"}]
+    request = {"mode": "incremental", "range": Range("2026-01-01", "2026-01-02")}
+    with pytest.raises(ConfigurationError, match="untilParam"):
+        rows(api, stream={"incremental": {"param": "since", "field": "at"}}, request=request)
+    cursor = {"param": "since", "untilParam": "until", "field": "at"}
+    with pytest.raises(ConfigurationError, match="field 'at' is text"):
+        rows(api, stream={"incremental": cursor}, request=request)
+    with pytest.raises(DataError, match="'2026-01-02T00:00:00Z', which is no number"):
+        rows(api, stream={"incremental": cursor, "columns": {"at": "bigint"}},
+             request={**request, "range": Range("1", "2")})  # fmt: skip
 
 
 def test_a_field_that_is_no_cursor_says_so(api: ScriptedApi) -> None:

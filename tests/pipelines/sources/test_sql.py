@@ -65,6 +65,7 @@ class TestMariaDB(SourceSuite):
     stream = "people"
     row_count = 45_000
     cursor_field = "grp"
+    ranges = (Range("-5", "100"), Range("100", "101"), Range("101", "99999999"))
     bad_config: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "url": {"url": "nonsense"},
         "streams": {"streams": [{"name": "n"}]},
@@ -87,6 +88,7 @@ class TestSQLite(SourceSuite):
     stream = "visits"
     row_count = 30_000
     cursor_field = "at"
+    ranges = (Range("2025-12-31T00:00:00", "2026-01-01T00:00:00"), Range("2026-01-01T00:00:00", "2026-01-02T00:00:00"))
 
     @pytest.fixture
     def config(self, sqlite: sqlite3.Connection, sqlite_config: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from millstream_pipelines.errors import ConfigurationError, RetriableError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.testing.warehouse import WarehouseSuite
+from millstream_pipelines.testing.warehouse_backfills import WarehouseBackfills
 from millstream_pipelines.testing.warehouse_case import OWNER, PEOPLE, WarehouseCase, totals, write
 from millstream_pipelines.warehouses._duckdb.config import DuckDBConfig
 from millstream_pipelines.warehouses._duckdb.connection import open_database, rows
@@ -42,7 +43,7 @@ class DuckDBCase(WarehouseCase):
         self.other.execute(sql)
 
 
-class TestSuite(DuckDBCase, WarehouseSuite):
+class TestSuite(DuckDBCase, WarehouseSuite, WarehouseBackfills):
     """The shared suite."""
 
 

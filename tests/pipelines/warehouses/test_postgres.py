@@ -8,11 +8,12 @@ from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.testing.warehouse import WarehouseSuite
+from millstream_pipelines.testing.warehouse_backfills import WarehouseBackfills
 from millstream_pipelines.testing.warehouse_case import PEOPLE, totals, write
 from postgres_case import PostgresCase
 
 
-class TestSuite(PostgresCase, WarehouseSuite):
+class TestSuite(PostgresCase, WarehouseSuite, WarehouseBackfills):
     """The shared suite."""
 
 

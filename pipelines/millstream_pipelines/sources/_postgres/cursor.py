@@ -14,7 +14,7 @@ from millstream_pipelines.batch import Position
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.sources._postgres.catalog import Relation
 from millstream_pipelines.sources._postgres.connection import identifier, literal
-from millstream_pipelines.sources.base import ReadRequest
+from millstream_pipelines.sources.base import Range, ReadRequest
 
 Kind = Literal["number", "text", "timestamptz", "timestamp", "date"]
 _NUMBERS = ("smallint", "integer", "bigint", "numeric")
@@ -44,15 +44,20 @@ class Cursor:
         """Return the condition for rows behind a position, None at the start. `lag` goes back in time."""
         if position is None:
             return None
-        if position.get("field", self.column) != self.column or "cursor" not in position:
-            raise ConfigurationError(
-                f"{owner}: the committed position {position} belongs to another cursor than '{self.column}'; "
-                "run once with fullRefresh"
-            )
-        value = self.value(str(position["cursor"]))
+        value = self.value(reached(position, self.column, owner))
         if self.lag is not None:
             value = f"({value} - interval '{self.lag.total_seconds():.6f} seconds')"
         return f"{self.sql} > {value}"
+
+    def within(self, stretch: Range) -> str:
+        """Return the condition for the rows of a half-open stretch."""
+        start, end = (
+            str(int(text))
+            if self.kind == "number"
+            else self.value(text)  # a bound may be larger than the column's type
+            for text in (stretch.start, stretch.end)
+        )
+        return f"{self.sql} >= {start} AND {self.sql} < {end}"
 
     def position(self, value: Any) -> Position:
         """Return the position behind an Arrow scalar of this cursor."""
@@ -70,6 +75,16 @@ class Cursor:
             return _complete_numbers(values)
         same = pc.sum(pc.equal(values, values[-1])).as_py()
         return len(values) - int(same)
+
+
+def reached(position: Position, column: str, owner: str) -> str:
+    """Return the cursor value of a position; ConfigurationError when it belongs to another cursor."""
+    if position.get("field", column) != column or "cursor" not in position:
+        raise ConfigurationError(
+            f"{owner}: the committed position {position} belongs to another cursor than '{column}'; "
+            "run once with fullRefresh"
+        )
+    return str(position["cursor"])
 
 
 def _complete_numbers(values: Any) -> int:
@@ -110,4 +125,4 @@ def cursor_of(request: ReadRequest, relation: Relation, owner: str) -> Cursor:
     return Cursor(column.name, column.type, kind, column.nullable, column.name in relation.unique, request.lag or None)
 
 
-__all__ = ["Cursor", "cursor_of"]
+__all__ = ["Cursor", "cursor_of", "reached"]

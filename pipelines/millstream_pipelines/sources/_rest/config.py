@@ -169,6 +169,9 @@ class Incremental(Part):
     """How the API is asked for what is new."""
 
     param: str = Field(min_length=1, description="Parameter that takes the cursor, for example `since`.")
+    until_param: str | None = Field(
+        default=None, description="Parameter that takes the end of a backfill's interval. Empty: no backfills."
+    )
     field: str = Field(min_length=1, description="Field of a record, `a.b` too, whose largest value is the cursor.")
     format: Literal["iso", "epoch", "epoch_ms", "date", "raw"] = Field(
         default="iso", description="How the parameter spells it; `raw`: as the record does (ids, tokens in order)."

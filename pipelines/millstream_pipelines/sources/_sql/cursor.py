@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +41,19 @@ class Cursor:
                 f"{self.owner}: {where}: {value!r} is no {self.type}, the type of cursor '{self.column}'"
             ) from error
         return parsed if self.native else str(value)
+
+    def edge(self, value: str, where: str) -> Any:
+        """Return the bound of a stretch. Where times are text, only a day's begin lies between any two spellings."""
+        given = self.parameter(value, where)
+        if self.native or self.type not in _TIMES:
+            return given
+        moment = datetime.fromisoformat(value)
+        if moment.time() != time() or moment.utcoffset():
+            raise ConfigurationError(
+                f"{self.owner}: {where}: {value} is not the begin of a day, and this database keeps the times of cursor "
+                f"'{self.column}' as text, which cannot be cut there; use a window and an interval of whole days"
+            )
+        return moment.date().isoformat()
 
     def behind(self, position: Position | None) -> Any:
         """Return the value a read goes on behind, None at the start; `lag` goes back in time."""

@@ -30,8 +30,8 @@ class Lease:
     ) -> None:
         self._connection = connection
         self._spec = spec
-        self._key = [spec.pipeline, spec.stream]
-        self._place = (path, spec.pipeline, spec.stream)
+        self._key = [spec.pipeline, spec.state]
+        self._place = (path, spec.pipeline, spec.state)
         self._give_up = give_up
         self._overtaken = False
         self.epoch = 0

@@ -94,7 +94,9 @@ class DuckDBLoad:
                 connection.execute(statement)
             found = read_table(connection, spec.target, only=set(sent.names))
             cursor = spec.cursor_field if spec.cursor_field and sent.get(spec.cursor_field) else None
-            plan = stage.StagePlan(spec.target, sent, found.stored if found else {}, key, cursor, spec.disposition)
+            newer_only = spec.window is not None
+            stored = found.stored if found else {}
+            plan = stage.StagePlan(spec.target, sent, stored, key, cursor, spec.disposition, newer_only)
             if self._staged_rows:
                 for statement in stage.restage_statements(plan):
                     connection.execute(statement)
@@ -229,7 +231,7 @@ class DuckDBLoad:
         self._connection.execute(
             "INSERT INTO _millstream.ledger (pipeline, stream, seq, run, epoch, target, read, loaded, quarantined, "
             "duplicate, filtered, bytes, content_hash, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [spec.pipeline, spec.stream, self._lease.seq + 1, spec.run, self._lease.epoch, spec.target, counts.read,
+            [spec.pipeline, spec.state, self._lease.seq + 1, spec.run, self._lease.epoch, spec.target, counts.read,
              counts.loaded, counts.quarantined, counts.duplicate, counts.filtered, counts.bytes_read,
              self._digest.hexdigest(), position],
         )  # fmt: skip
@@ -261,7 +263,7 @@ class DuckDBLoad:
                 self._connection,
                 f"SELECT {', '.join(f'coalesce(sum({name}), 0)::BIGINT' for name in names)} "
                 "FROM _millstream.ledger WHERE pipeline = $1 AND stream = $2 AND run = $3",
-                [self._spec.pipeline, self._spec.stream, self._spec.run],
+                [self._spec.pipeline, self._spec.state, self._spec.run],
             )
         return Counts(*(int(value) for value in found[0]))
 
@@ -272,6 +274,6 @@ class DuckDBLoad:
                 self._connection,
                 "SELECT seq, read, loaded, quarantined, duplicate, filtered, bytes FROM _millstream.ledger "
                 "WHERE pipeline = $1 AND stream = $2 AND epoch = $3 ORDER BY seq",
-                [self._spec.pipeline, self._spec.stream, self._lease.epoch],
+                [self._spec.pipeline, self._spec.state, self._lease.epoch],
             )
         return [Chunk(row[0], Counts(*row[1:])) for row in found]

@@ -61,6 +61,17 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         FROM _millstream.ledger GROUP BY pipeline, stream, run
         """,
     ),
+    (
+        """
+        CREATE TABLE _millstream.intervals (
+            pipeline VARCHAR NOT NULL, stream VARCHAR NOT NULL, run VARCHAR NOT NULL, "window" VARCHAR NOT NULL,
+            range_start VARCHAR NOT NULL, range_end VARCHAR NOT NULL, seq BIGINT NOT NULL,
+            read BIGINT NOT NULL, loaded BIGINT NOT NULL, quarantined BIGINT NOT NULL,
+            duplicate BIGINT NOT NULL, filtered BIGINT NOT NULL, deleted BIGINT NOT NULL,
+            done_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+            PRIMARY KEY (pipeline, stream, run, "window", range_start, range_end))
+        """,
+    ),
 )
 VERSION = len(_MIGRATIONS)
 

@@ -32,6 +32,8 @@ class StagePlan:
     key: tuple[str, ...]
     cursor: str | None
     disposition: str
+    newer_only: bool = False
+    """Leave rows of the target alone whose cursor is larger: a backfill may have read before the forward load did."""
 
     @property
     def names(self) -> str:
@@ -104,12 +106,18 @@ def merge_statements(plan: StagePlan) -> list[str]:
     insert = f"INSERT INTO {target} ({plan.names}) SELECT {plan.names} FROM {best} s"
     if plan.disposition == "replace":
         return [insert]
+    absent = f"{insert} WHERE NOT EXISTS (SELECT 1 FROM {target} t WHERE {same})"
+    older = same
+    if plan.newer_only and plan.cursor:
+        name = quote(plan.cursor)
+        older = f"{same} AND (t.{name} IS NULL OR s.{name} >= t.{name})"
     if not plan.others:
+        if plan.newer_only:
+            return [f"DELETE FROM {target} t USING {best} s WHERE {older}", absent]
         return [f"DELETE FROM {target} t USING (SELECT DISTINCT {keys} FROM {NAME}) s WHERE {same}", insert]
     changed = [name for name in plan.sent.names if name not in plan.key]
     update = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in changed)
-    absent = f"{insert} WHERE NOT EXISTS (SELECT 1 FROM {target} t WHERE {same})"
-    return [absent] if not changed else [f"UPDATE {target} t SET {update} FROM {best} s WHERE {same}", absent]
+    return [absent] if not changed else [f"UPDATE {target} t SET {update} FROM {best} s WHERE {older}", absent]
 
 
 def refused(

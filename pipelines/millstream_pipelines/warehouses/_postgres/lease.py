@@ -30,7 +30,7 @@ class Lease:
         self._connect = connect
         self._connection = connect()
         self._spec = spec
-        self._key = (spec.pipeline, spec.stream)
+        self._key = (spec.pipeline, spec.state)
         self._lock = ("millstream/" + "/".join(self._key),)
         self._alone = False
         self.epoch = 0

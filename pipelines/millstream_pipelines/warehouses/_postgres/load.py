@@ -94,7 +94,7 @@ class PostgresLoad:
         key = spec.primary_key if spec.disposition != "append" else ()
         with self._translating(f"shaping {spec.target}"):
             sent = shaped(self._connection, spec.target, lambda: self._fitted(schema, key))
-            made = stage.plan(sent, key, spec.cursor_field, spec.deletes)
+            made = stage.plan(sent, key, spec)
             if self._staged_rows and self._plan is not None:
                 for statement in stage.restage_statements(self._plan, made):
                     run(self._connection, statement)
@@ -222,7 +222,7 @@ class PostgresLoad:
             "INSERT INTO _millstream.ledger (pipeline, stream, seq, run, epoch, target, read, loaded, quarantined, "
             "duplicate, filtered, bytes, deleted, content_hash, position) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)",
-            (spec.pipeline, spec.stream, self._lease.seq + 1, spec.run, self._lease.epoch, spec.target, counts.read,
+            (spec.pipeline, spec.state, self._lease.seq + 1, spec.run, self._lease.epoch, spec.target, counts.read,
              counts.loaded, counts.quarantined, counts.duplicate, counts.filtered, counts.bytes_read,
              counts.deleted, self._digest.hexdigest(), position),
         )  # fmt: skip
@@ -248,7 +248,7 @@ class PostgresLoad:
                        coalesce(sum(deleted), 0)
                 FROM _millstream.ledger WHERE pipeline = %s AND stream = %s AND run = %s
                 """,
-                (self._spec.pipeline, self._spec.stream, self._spec.run),
+                (self._spec.pipeline, self._spec.state, self._spec.run),
             )
             if not self._open:
                 connection.commit()
@@ -260,7 +260,7 @@ class PostgresLoad:
             cursor.execute(
                 "SELECT seq, read, loaded, quarantined, duplicate, filtered, bytes FROM _millstream.ledger "
                 "WHERE pipeline = %s AND stream = %s AND epoch = %s ORDER BY seq",
-                (self._spec.pipeline, self._spec.stream, self._lease.epoch),
+                (self._spec.pipeline, self._spec.state, self._lease.epoch),
             )
             found = [Chunk(row[0], Counts(*row[1:])) for row in cursor.fetchall()]
             if not self._open:

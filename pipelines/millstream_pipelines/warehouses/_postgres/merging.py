@@ -25,7 +25,7 @@ def merge(connection: Connection, made: stage.StagePlan, spec: LoadSpec, staged_
         loaded += int(marked)
     keys = staged_rows
     if loaded != staged_rows and made.key:
-        keys = int(one(connection, stage.key_count(made))[0])
+        keys = int(one(connection, stage.key_count(made, spec.target))[0])
     return Counts(loaded=loaded, duplicate=staged_rows - keys, deleted=int(deleted))
 
 

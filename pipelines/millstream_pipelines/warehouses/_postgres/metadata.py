@@ -60,6 +60,15 @@ _MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE _millstream.state ADD COLUMN reconciled_at timestamptz;
     """,
     HISTORY_GUARD,
+    """
+    CREATE TABLE _millstream.intervals (
+        pipeline text NOT NULL, stream text NOT NULL, run text NOT NULL, "window" text NOT NULL,
+        range_start text NOT NULL, range_end text NOT NULL, seq bigint NOT NULL,
+        read bigint NOT NULL, loaded bigint NOT NULL, quarantined bigint NOT NULL,
+        duplicate bigint NOT NULL, filtered bigint NOT NULL, deleted bigint NOT NULL,
+        done_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (pipeline, stream, run, "window", range_start, range_end));
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

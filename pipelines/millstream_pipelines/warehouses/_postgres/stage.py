@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.encoding import is_native
-from millstream_pipelines.warehouses.base import DELETED
+from millstream_pipelines.warehouses.base import DELETED, LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 NAME = "pg_temp.millstream_stage"
@@ -25,6 +25,8 @@ class StagePlan:
     key: tuple[str, ...]
     cursor: str | None
     deletes: bool = False
+    newer_only: bool = False
+    """Leave rows of the target alone whose cursor is larger: a backfill may have read before the forward load did."""
 
     @property
     def staged(self) -> bool:
@@ -65,9 +67,10 @@ class StagePlan:
         return rows.append_column(_ORDER, pc.cumulative_sum(ones, start=first))
 
 
-def plan(sent: Schema, key: tuple[str, ...], cursor: str | None, deletes: bool = False) -> StagePlan:
+def plan(sent: Schema, key: tuple[str, ...], spec: LoadSpec) -> StagePlan:
     """Return how rows of `sent` go into a target with this key."""
-    return StagePlan(sent, key, cursor if cursor is not None and sent.get(cursor) is not None else None, deletes)
+    cursor = spec.cursor_field if spec.cursor_field is not None and sent.get(spec.cursor_field) is not None else None
+    return StagePlan(sent, key, cursor, spec.deletes, newer_only=spec.window is not None)
 
 
 def create_statements(made: StagePlan) -> list[str]:
@@ -102,7 +105,7 @@ def merge_statement(made: StagePlan, target: str, disposition: str) -> str:
     """
     names = ", ".join(quote(column.name) for column in made.sent)
     # OVERRIDING SYSTEM VALUE: an identity column that the stream sends keeps the stream's values, as with COPY.
-    head = f"INSERT INTO {quote_table(target)} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM "
+    head = f"INSERT INTO {quote_table(target)} AS t ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM "
     if not made.key:
         return f"{head}{made.rows} ORDER BY {_ORDER}"
     head += f"{made.winners}{f' WHERE NOT {DELETED}' if made.deletes else ''}"
@@ -111,7 +114,11 @@ def merge_statement(made: StagePlan, target: str, disposition: str) -> str:
     keys = ", ".join(quote(name) for name in made.key)
     others = [column.name for column in made.sent if column.name not in made.key] or [made.key[0]]
     update = ", ".join(f"{quote(name)} = EXCLUDED.{quote(name)}" for name in others)
-    return f"{head} ON CONFLICT ({keys}) DO UPDATE SET {update}"
+    guard = ""
+    if made.newer_only and made.cursor:
+        name = quote(made.cursor)
+        guard = f" WHERE t.{name} IS NULL OR EXCLUDED.{name} >= t.{name}"
+    return f"{head} ON CONFLICT ({keys}) DO UPDATE SET {update}{guard}"
 
 
 def delete_statement(made: StagePlan, target: str) -> str:
@@ -125,6 +132,12 @@ def delete_statement(made: StagePlan, target: str) -> str:
     )
 
 
-def key_count(made: StagePlan) -> str:
-    """Return the query for how many keys the stage holds: as many rows as a merge must touch."""
-    return f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(quote(name) for name in made.key)} FROM {made.rows}) k"
+def key_count(made: StagePlan, target: str) -> str:
+    """Return the query for how many keys the stage holds, less those left alone: as many rows as a merge must touch."""
+    if not (made.newer_only and made.cursor):
+        return (
+            f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(quote(name) for name in made.key)} FROM {made.rows}) k"
+        )
+    same = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in made.key)
+    newer = f"SELECT FROM {quote_table(target)} t WHERE {same} AND t.{quote(made.cursor)} > s.{quote(made.cursor)}"
+    return f"SELECT count(*) FROM {made.winners} WHERE NOT EXISTS ({newer})"
