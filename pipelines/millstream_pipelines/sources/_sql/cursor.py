@@ -50,8 +50,8 @@ class Cursor:
         moment = datetime.fromisoformat(value)
         if moment.time() != time() or moment.utcoffset():
             raise ConfigurationError(
-                f"{self.owner}: {where}: {value} is not the begin of a day, and this database keeps the times of cursor "
-                f"'{self.column}' as text, which cannot be cut there; use a window and an interval of whole days"
+                f"{self.owner}: {where}: {value} is not the begin of a day, and this database keeps the times of "
+                f"cursor '{self.column}' as text, which cannot be cut there; use a window and an interval of whole days"
             )
         return moment.date().isoformat()
 
