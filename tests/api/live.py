@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from api.manifests import manifest, pipeline_spec, source_spec, warehouse_spec
+from api.rest import Rest
 from cluster.processes import ClusterError, free_port
 from millstream_api import KINDS
 from millstream_api.run_report import RunReport, StreamReport
@@ -42,6 +42,23 @@ def eventually(question: Callable[[], T], what: str, timeout_s: float = 90.0) ->
         time.sleep(0.1)
 
 
+# Replicas are forked from a process that has the operator imported, which is nearly all that a start costs.
+_FORGE = multiprocessing.get_context("forkserver")
+_FORGE.set_forkserver_preload(["millstream_operator.__main__", "api.live"])
+
+
+def _serve(environment: dict[str, str], log: Path) -> None:
+    """Be what `python -m millstream_operator` is, in a new process."""
+    os.environ.clear()
+    os.environ.update(environment)
+    with log.open("ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    from millstream_operator.__main__ import main
+
+    sys.exit(main())
+
+
 @dataclass
 class Process:
     """One replica of the operator."""
@@ -53,7 +70,7 @@ class Process:
     more: dict[str, str] = field(default_factory=dict)
     port: int = 0
     metrics_port: int = 0
-    popen: subprocess.Popen[bytes] | None = None
+    process: Any = None
 
     def start(self, wait: bool = True) -> Process:
         self.port, self.metrics_port = free_port(), free_port()
@@ -69,11 +86,10 @@ class Process:
             "POD_NAMESPACE": self.namespace,
             **self.more,
         }
-        log = (self.folder / f"{self.name}.log").open("ab")
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "millstream_operator"], env=environment, stdout=log, stderr=log
-        )
-        log.close()
+        log = self.folder / f"{self.name}.log"
+        log.touch()
+        self.process = _FORGE.Process(target=_serve, args=(environment, log), daemon=True)
+        self.process.start()
         if wait:
             eventually(lambda: self.readyz() == "ok", f"{self.name} to be ready; see {self.log}")
         return self
@@ -95,14 +111,23 @@ class Process:
         """SIGKILL, as a node that dies."""
         self.end(signal.SIGKILL)
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        assert self.popen is not None
-        self.popen.send_signal(number)
-        return self.popen.wait(30)
+    def end(self, number: int = signal.SIGTERM) -> int | None:
+        """Send the signal and return the exit code, or None where it still runs after 30 s."""
+        self.send(number)
+        return self.ended(30)
+
+    def send(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def ended(self, timeout_s: float) -> int | None:
+        """Return the exit code, as `subprocess` writes it; None while it runs."""
+        self.process.join(timeout_s)
+        code: int | None = self.process.exitcode
+        return code
 
     @property
     def alive(self) -> bool:
-        return self.popen is not None and self.popen.poll() is None
+        return self.process is not None and self.process.is_alive()
 
     def _ask(self, port: int, path: str) -> str:
         try:
@@ -123,25 +148,30 @@ class Cluster:
     folder: Path
     processes: list[Process] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.rest = Rest(self.plane.kubeconfig, self.namespace)
+
     def operator(self, name: str = "operator-0", *, wait: bool = True, **more: str) -> Process:
         process = Process(name, self.plane.kubeconfig, self.namespace, self.folder, more)
         self.processes.append(process)
         return process.start(wait)
 
     def apply(self, *manifests: Body) -> None:
-        self.plane.kubectl.apply(*map(_without_node, manifests), namespace=self.namespace)
+        for item in manifests:
+            self.rest.apply(_without_node(item))
 
     def get(self, kind: str, name: str) -> Body:
-        return self.plane.kubectl.get(kind, name, self.namespace)
+        return self.rest.get(kind, name)
 
     def list(self, kind: str, selector: str = "") -> list[Body]:
-        return self.plane.kubectl.list(kind, self.namespace, selector)
+        return self.rest.list(kind, selector)
 
     def delete(self, kind: str, name: str) -> None:
         self.plane.kubectl.delete(kind, name, self.namespace, wait=False)
 
     def annotate(self, kind: str, name: str, text: str) -> None:
-        self.plane.kubectl("annotate", kind, name, text, "--overwrite", f"--namespace={self.namespace}")
+        key, _, value = text.partition("=")
+        self.rest.merge(kind, name, {"metadata": {"annotations": {key: value}}})
 
     def secret(self, name: str, **values: str) -> None:
         self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values})
@@ -196,9 +226,7 @@ class Cluster:
                 }
             ],
         }
-        patch = json.dumps({"status": status})
-        where = f"--namespace={self.namespace}"
-        self.plane.kubectl("patch", "pod", pod, where, "--subresource=status", "--type=merge", f"--patch={patch}")
+        self.rest.merge("pod", pod, {"status": status}, "status")
 
     def probe_job(self, kind: str, name: str) -> str:
         uid = self.get(kind, name)["metadata"]["uid"]

@@ -39,24 +39,23 @@ def test_bad_probes(cluster: Cluster) -> None:
     assert cluster.condition("datasource", "files", "Stalled")[0] == "False"
 
 
-def test_missing_secret_then_created(cluster: Cluster) -> None:
-    cluster.operator(MILLSTREAM_RESYNC_SECONDS="10")
-    cluster.apply(manifest("Warehouse", "dw", warehouse_spec()))
-    assert "dw-login" in cluster.becomes("warehouse", "dw", "SecretNotFound")
-    cluster.secret("dw-login", password="first")
-    cluster.answer_probe("warehouse", "dw")
-    cluster.becomes("warehouse", "dw", "ProbeSucceeded")
-
-
-def test_rotated_secret_is_probed_without_restart(cluster: Cluster) -> None:
+def test_secrets_that_come_or_change_are_probed_without_restart(cluster: Cluster) -> None:
     cluster.operator(MILLSTREAM_RESYNC_SECONDS="10")
     cluster.ready_endpoints()
+    cluster.apply(manifest("Warehouse", "late", warehouse_spec(secretRef={"name": "late-login"})))
+    assert "late-login" in cluster.becomes("warehouse", "late", "SecretNotFound")
     before = cluster.status("warehouse", "dw")["secretVersion"]
+    cluster.secret("late-login", password="first")
     cluster.secret("dw-login", user="loader", password="second")
-    cluster.answer_probe("warehouse", "dw")
-    from_then = cluster.get("secret", "dw-login")["metadata"]["resourceVersion"]
-    cluster.becomes("warehouse", "dw", "ProbeSucceeded")
-    assert cluster.status("warehouse", "dw")["secretVersion"] == from_then != before
+    for warehouse, secret in (("late", "late-login"), ("dw", "dw-login")):
+        cluster.answer_probe("warehouse", warehouse)
+        version = cluster.get("secret", secret)["metadata"]["resourceVersion"]
+        eventually(
+            lambda name=warehouse, version=version: cluster.status("warehouse", name)["secretVersion"] == version,
+            f"a probe of {warehouse}",
+        )
+        cluster.becomes("warehouse", warehouse, "ProbeSucceeded")
+    assert cluster.status("warehouse", "dw")["secretVersion"] != before
 
 
 def test_scheduled_job_is_adopted_and_reported(flights: Cluster) -> None:

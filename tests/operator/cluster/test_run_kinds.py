@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -72,12 +71,9 @@ def test_missed_times_are_made_up_for_in_order(flights: Cluster) -> None:
     missed = [f"{midnight - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (2, 1, 0)]
     since = f"{midnight - timedelta(days=2, hours=1):%Y-%m-%dT%H:%M:%SZ}"
     flights.pipeline(schedule=DAILY, history={"successful": 9})
-    eventually(lambda: flights.status("pipeline", "flights")["catchUp"]["since"], "the schedule to begin")
-    outage = json.dumps({"status": {"catchUp": {"since": since}}})
-    where = f"--namespace={flights.namespace}"
-    flights.plane.kubectl(
-        "patch", "pipeline", "flights", where, "--subresource=status", "--type=merge", f"--patch={outage}"
-    )
+    begun = "0 0 * * * Etc/UTC all"
+    eventually(lambda: flights.status("pipeline", "flights")["catchUp"]["schedule"] == begun, "the schedule to begin")
+    flights.rest.merge("pipeline", "flights", {"status": {"catchUp": {"since": since}}}, "status")
     for number, time in enumerate(missed):
         run = eventually(lambda number=number: _late(flights)[number], f"a run for {time}")
         assert (run["spec"]["scheduledFor"], len(_late(flights))) == (time, number + 1)
