@@ -12,6 +12,10 @@ from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
+from millstream_pipelines.load_path import chosen
+from millstream_pipelines.raw_copy import RawWarehouse
+from millstream_pipelines.raw_run import offered
+from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.runner import RunRequest, open_source, open_warehouse
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.shaping import Shaper
@@ -101,7 +105,10 @@ def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: 
     info = source.describe(stream.name, tuple(stream.select))
     wanted: Schema = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
     request = ReadRequest(
-        stream=stream.name, mode=stream.mode, cursor_field=stream.cursor.field if stream.cursor else None
+        stream=stream.name,
+        mode=stream.mode,
+        cursor_field=stream.cursor.field if stream.cursor else None,
+        columns=tuple(stream.select),
     )
     name, why = guarantee(stream, *source.guarantee(request))
     spec = LoadSpec(
@@ -117,16 +124,19 @@ def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: 
         cursor_field=request.cursor_field,
         scd2=stream.scd2,
     )
+    checks = RowChecks(stream.checks, wanted, f"stream '{stream.name}'")
+    taken = warehouse.fitted(spec, wanted) if isinstance(warehouse, RawWarehouse) else "the warehouse takes batches"
+    path = chosen(stream, offered(source, request), taken, checks.row_checks)
     return StreamPlan(
         name=stream.name,
         target=stream.target,
-        path="arrow: batches are shaped, checked and sent as binary COPY"
-        if warehouse.dialect == "postgres"
-        else "arrow: batches are shaped, checked and inserted",
+        path=str(path),
         guarantee=name,
         why=why,
         columns=[(column.name, column.type) for column in wanted],
-        sql=warehouse.explain_load(spec, wanted),
+        sql=warehouse.explain_raw(spec, wanted)
+        if path.name == "raw" and isinstance(warehouse, RawWarehouse)
+        else warehouse.explain_load(spec, wanted),
     )
 
 

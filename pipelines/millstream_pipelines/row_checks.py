@@ -97,6 +97,11 @@ class RowChecks:
             for bound, old in zip(self._checks, before._checks, strict=True):
                 bound.failed_rows, bound.samples = old.failed_rows, old.samples
 
+    @property
+    def row_checks(self) -> int:
+        """How many checks look at rows."""
+        return len(self._checks)
+
     def apply(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Reject]]:
         """Return the rows that pass every check of severity `error`, and the others with what they break.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from millstream_api import CheckResult, Drift, RunOptions, StreamReport
@@ -18,13 +19,16 @@ from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.guarantee import guarantee
+from millstream_pipelines.load_path import chosen
 from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
+from millstream_pipelines.raw_copy import RawLoad, RawReading
+from millstream_pipelines.raw_run import offered, pass_on
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.schema import Schema, schema_of
 from millstream_pipelines.set_checks import enforce
 from millstream_pipelines.shaping import Shaper
-from millstream_pipelines.sources.base import ReadRequest, Source
+from millstream_pipelines.sources.base import CancellableSource, ReadRequest, Source
 from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, Warehouse
 from millstream_pipelines.warehouses.fitting import LeftOutError
 
@@ -83,7 +87,9 @@ class StreamRun:
         self._uncommitted = False
         self._refused: list[Reject] = []
         self._last_commit_s = time.monotonic()
+        self._hold = False  # until everything is in: one transaction for all
         self._checks: RowChecks | None = None
+        self._target = Schema(())
         self._settled = Counts()  # of the open transaction
         self._accounts = Accounts(f"stream '{self.stream.name}'")
 
@@ -124,20 +130,49 @@ class StreamRun:
 
     def _load(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> None:
         checks = self._bind(shaper, load)
+        self._hold = self._is_whole or any(check.severity == "error" for check in checks.set_checks)
+        given = offered(self.source, request)
+        if (
+            isinstance(load, RawLoad)
+            and not isinstance(given, str)
+            and chosen(self.stream, given, self._target, checks.row_checks).name == "raw"
+        ):
+            last = self._pass_on(load, given)
+        else:
+            last = self._decode(load, request, shaper, described)
+        self._finish(load, last)
+
+    def _pass_on(self, load: RawLoad, reading: RawReading) -> Position | None:
+        """Let the rows pass undecoded; return the last position."""
         last: Position | None = None
-        hold = self._is_whole or any(check.severity == "error" for check in checks.set_checks)
-        for batch in prefetched(self.source.read(request)):
+        with closing(reading.stretches()) as stretches:
+            for stretch in stretches:
+                rows, size_bytes = pass_on(reading, stretch, load, None, self._passing)
+                reached("written")
+                self._took(Counts(read=rows, bytes_read=size_bytes))
+                self._passing(0)
+                last = stretch.position or last
+                if stretch.position is not None and not self._hold:
+                    self._settle(load)
+                    self._commit(load, stretch.position)
+        return last
+
+    def _decode(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> Position | None:
+        """Let the rows pass as batches, shaped and checked; return the last position."""
+        last: Position | None = None
+        cancel = self.source.cancel if isinstance(self.source, CancellableSource) else lambda: None
+        for batch in prefetched(self.source.read(request), cancel):
             if not shaper.covers(batch.data.schema):
                 described = _united(described, schema_of(batch.data.schema))
                 shaper = Shaper(self.stream, described, f"stream '{self.stream.name}'", self._mask_key())
-                checks = self._bind(shaper, load)
-            self._write(load, shaper, checks, batch)
+                self._bind(shaper, load)
+            self._write(load, shaper, batch)
             last = batch.position or last
-            if batch.position is not None and not hold and self._commit_is_due():
+            if batch.position is not None and not self._hold and self._commit_is_due():
                 self._settle(load)
                 if not any(budget.spent() for budget in self._budgets()):  # else it waits for more rows
                     self._commit(load, batch.position)
-        self._finish(load, checks, last)
+        return last
 
     @property
     def _is_whole(self) -> bool:
@@ -149,8 +184,14 @@ class StreamRun:
         target = load.shape(shaper.schema)
         reached("shaped")
         shaper.bind(target)
+        self._target = target
         owner = f"stream '{self.stream.name}'"
         self._checks = RowChecks(self.stream.checks, target, owner, private=shaper.private, before=self._checks)
+        return self._checks
+
+    @property
+    def _bound(self) -> RowChecks:
+        assert self._checks is not None, "bound before the first row"  # noqa: S101
         return self._checks
 
     def _note_drift(self, schema: Schema) -> None:
@@ -160,9 +201,9 @@ class StreamRun:
         met = drifts(stream.name, schema, shape, stream.contract, own_columns(stream))
         found += [item for item in met if (item.column, item.change) not in known]
 
-    def _write(self, load: StreamLoad, shaper: Shaper, checks: RowChecks, batch: Batch) -> None:
+    def _write(self, load: StreamLoad, shaper: Shaper, batch: Batch) -> None:
         shaped = shaper.apply(batch)
-        rows, failed = checks.apply(shaped.rows)
+        rows, failed = self._bound.apply(shaped.rows)
         rejects = [*batch.rejects, *shaped.rejects, *failed]
         rule = self.stream.contract.rows
         if rejects and rule == "freeze":
@@ -179,15 +220,23 @@ class StreamRun:
             filtered=shaped.filtered + len(rejects) - len(kept),
             bytes_read=batch.data.nbytes,
         )
-        self._seen = self._seen + counts
+        self._took(counts)
         self._refused += kept[: _MAX_REFUSED - len(self._refused)]
         self._judge()
         load.write(rows, kept, counts)
         reached("written")
+        self._passing(0)
+
+    def _took(self, counts: Counts) -> None:
+        self._seen = self._seen + counts
         self._uncommitted = True
         self._pending_rows += counts.read
         self._pending_quarantined += counts.quarantined
-        self.progress.rows(self.stream.name, self._seen.read, self._seen.quarantined, self._seen.bytes_read)
+
+    def _passing(self, size_bytes: int) -> None:
+        """Tell the progress; `size_bytes` have passed that are not counted yet."""
+        seen = self._seen
+        self.progress.rows(self.stream.name, seen.read, seen.quarantined, seen.bytes_read + size_bytes)
 
     def _settle(self, load: StreamLoad) -> None:
         """Settle, and hold the budget against the rows that only the warehouse could refuse."""
@@ -225,11 +274,12 @@ class StreamRun:
         self._refused = []
         self._last_commit_s = time.monotonic()
 
-    def _finish(self, load: StreamLoad, checks: RowChecks, last: Position | None) -> None:
+    def _finish(self, load: StreamLoad, last: Position | None) -> None:
         due = self._uncommitted or self._is_whole
         if due:
             self._settle(load)
         self._judge(final=True)
+        checks = self._bound
         found = []
         if checks.set_checks:
             self.progress.stage(self.stream.name, "checks")

@@ -7,6 +7,7 @@ Rows come over one binary COPY in one read-only snapshot. Incremental reads stop
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ from millstream_pipelines.sources._postgres.connection import Control
 from millstream_pipelines.sources._postgres.cursor import Cursor, cursor_of, reached
 from millstream_pipelines.sources._postgres.horizon import HorizonFinder
 from millstream_pipelines.sources._postgres.order import require_order, require_values
+from millstream_pipelines.sources._postgres.raw import INDEXED, RawRows, Wanted, is_portable
 from millstream_pipelines.sources._postgres.stream import Rows, positioned
 from millstream_pipelines.sources.base import Feature, ReadRequest, StreamInfo
 
@@ -76,6 +78,29 @@ class PostgresSource:
         behind = cursor.behind(request.position, self._owner)
         where = " AND ".join(part for part in (behind, condition) if part)
         yield from positioned(self._rows(relation, schema, f"WHERE {where} ORDER BY {cursor.sql}"), cursor)
+
+    def raw(self, request: ReadRequest) -> RawRows | str:
+        """Return the rows as the server sends them, or why they must be decoded. See `RawSource`."""
+        if request.range is not None or request.slice is not None:
+            return "a part of the stream is read"
+        relation = self._catalog.relation(request.stream)
+        schema = self._kept(relation, request.columns)
+        foreign = next((column for column in schema if not is_portable(column)), None)
+        if foreign is not None:
+            return f"the bytes of column '{foreign.name}' ({foreign.type}) may mean something else to another server"
+        columns = [relation.typed[column.name] for column in schema]
+        wanted = Wanted(columns, relation.origin, schema)
+        if request.mode == "incremental":
+            cursor = cursor_of(request, relation, self._owner)
+            if cursor.kind == "text" or not self._indexed(relation, cursor):
+                return f"cursor '{cursor.column}' has no index that could cut a large read into stretches"
+            behind = cursor.behind(request.position, self._owner)
+            wanted = replace(wanted, cursor=cursor, behind=behind, horizon=lambda: self._horizon(relation, cursor))
+        return RawRows(self._config, self._owner, relation.name, wanted)
+
+    def _indexed(self, relation: Relation, cursor: Cursor) -> bool:
+        names = {"oid": relation.oid, "column": cursor.column}
+        return relation.oid is not None and bool(self._control.rows(INDEXED, names)[0][0])
 
     def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
         """Return exact without a lag; the reason names what the cursor's values must be like."""

@@ -57,6 +57,11 @@ class LoadSpec:
         """The stream's name in state, lease and ledger: a backfill has its own, beside the forward load's."""
         return self.stream if self.window is None else f"{self.stream}@backfill"
 
+    @property
+    def merge_key(self) -> tuple[str, ...]:
+        """The key that keeps rows single in the target; none where rows are only added."""
+        return self.primary_key if self.disposition != "append" else ()
+
 
 @dataclass(frozen=True)
 class Counts:

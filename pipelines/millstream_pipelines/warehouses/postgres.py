@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
@@ -15,10 +16,9 @@ from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
 from millstream_pipelines.warehouses._postgres.backfill import PostgresBackfill
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
-from millstream_pipelines.warehouses._postgres.load import PostgresLoad
+from millstream_pipelines.warehouses._postgres.load import PostgresLoad, fitted
 from millstream_pipelines.warehouses._postgres.merging import merge_statements
-from millstream_pipelines.warehouses._postgres.scd2 import fit_history
-from millstream_pipelines.warehouses._postgres.tables import fit_keyed, read_shape
+from millstream_pipelines.warehouses._postgres.tables import read_shape
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
 from millstream_pipelines.warehouses.fitting import TableShape
 from millstream_pipelines.warehouses.names import quote, quote_table
@@ -35,6 +35,7 @@ class PostgresWarehouse:
         self._config = config
         self._owner = owner
         self._opened: Connection | None = None
+        self._loading: PostgresLoad | None = None
 
     @property
     def connection(self) -> Connection:
@@ -56,7 +57,8 @@ class PostgresWarehouse:
     def load(self, spec: LoadSpec) -> PostgresLoad:
         """See `Warehouse.load`."""
         made = PostgresLoad if spec.window is None else PostgresBackfill
-        return made(lambda: self.connection, spec, self._owner)
+        self._loading = made(lambda: self.connection, spec, self._owner)
+        return self._loading
 
     def materialize(self, spec: TransformSpec, checked: Callable[[], None]) -> int:
         """See `Warehouse.materialize`."""
@@ -64,6 +66,7 @@ class PostgresWarehouse:
 
     def shape_of(self, table: str, schema: Schema) -> TableShape | None:
         """See `Warehouse.shape_of`."""
+        self._pause()
         idle = self.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
         with translating(self._owner, f"reading the shape of {table}"):
             try:
@@ -72,29 +75,33 @@ class PostgresWarehouse:
                 if idle:
                     self._idle()
 
+    def fitted(self, spec: LoadSpec, schema: Schema) -> Schema:
+        """See `RawWarehouse.fitted`."""
+        return self._fit(spec, schema)[0]
+
     def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
         """See `Warehouse.explain_load`."""
-        key = spec.primary_key if spec.disposition != "append" else ()
+        return self._explained(spec, schema, raw=False)
+
+    def explain_raw(self, spec: LoadSpec, schema: Schema) -> list[str]:
+        """See `RawWarehouse.explain_raw`."""
+        return self._explained(spec, schema, raw=True)
+
+    def _explained(self, spec: LoadSpec, schema: Schema, *, raw: bool) -> list[str]:
+        sent, statements = self._fit(spec, schema)
+        made = replace(stage.plan(sent, spec.merge_key, spec), raw=raw)
+        if spec.disposition == "replace":
+            statements = [*statements, f"DELETE FROM {quote_table(spec.target)}"]
+        created = stage.create_statements(made) if made.staged else []
+        merged = merge_statements(made, spec) if made.staged else []
+        return [*statements, *created, stage.copy_statement(made, spec.target), *merged]
+
+    def _fit(self, spec: LoadSpec, schema: Schema) -> tuple[Schema, list[str]]:
         with translating(self._owner, f"reading the shape of {spec.target}"):
             try:
-                if spec.disposition == "scd2":
-                    sent, ddl = fit_history(self.connection, spec, schema)
-                else:
-                    sent, ddl = fit_keyed(self.connection, spec, schema, key)
+                return fitted(self.connection, spec, schema)
             finally:
                 self._idle()
-        made = stage.plan(sent, key, spec)
-        statements = [*ddl]
-        if spec.disposition == "replace":
-            statements.append(f"DELETE FROM {quote_table(spec.target)}")
-        into = stage.NAME if made.staged else quote_table(spec.target)
-        if made.staged:
-            statements += stage.create_statements(made)
-        names = ", ".join(quote(name) for name in (made.columns if made.staged else sent).names)
-        statements.append(f"COPY {into} ({names}) FROM STDIN (FORMAT binary)")
-        if made.staged:
-            statements += merge_statements(made, spec)
-        return statements
 
     def record_run(self, pipeline: str, run_name: str, report: RunReport) -> None:
         """See `Warehouse.record_run`."""
@@ -135,6 +142,7 @@ class PostgresWarehouse:
 
     def scalar(self, sql: str) -> object:
         """See `TableQueries.scalar`. A failing query leaves the open transaction as it was."""
+        self._pause()
         connection = self.connection
         if connection.info.transaction_status == TRANSACTION_STATUS_IDLE:
             try:
@@ -154,12 +162,20 @@ class PostgresWarehouse:
             run(connection, "RELEASE SAVEPOINT millstream_query")
         return None if row is None else row[0]
 
+    def _pause(self) -> None:
+        if self._loading is not None:
+            self._loading.pause()
+
     def _idle(self) -> None:
         if self._opened is not None and not self._opened.closed:
+            if self._loading is not None:
+                self._loading.stop()
             self._opened.rollback()
 
     def close(self) -> None:
         """See `Warehouse.close`."""
+        if self._loading is not None:
+            self._loading.stop()
         if self._opened is not None and not self._opened.closed:
             self._opened.close()
         self._opened = None

@@ -67,6 +67,8 @@ class Relation:
     schema: Schema
     expressions: dict[str, str]
     """Column → SQL expression whose result the batch stores without loss."""
+    typed: dict[str, str]
+    """Column → SQL expression of exactly the schema's type."""
     oid: int | None = None
     """None for a query."""
     kind: Literal["table", "view", "materialized view", "foreign table", "query"] = "table"
@@ -143,17 +145,18 @@ class Catalog:
         missing = [name for name in [*stream.columns, *stream.primary_key] if base.schema.get(name) is None]
         if missing:
             raise unknown_value(f"{self._owner}: stream '{stream.name}'", "column", missing[0], base.schema.names)
-        columns, expressions = [], dict(base.expressions)
+        columns, expressions, typed = [], dict(base.expressions), dict(base.typed)
         for column in base.schema:
             cast = stream.columns.get(column.name)
             if cast is not None:
                 column = Column(column.name, normalized(cast), column.nullable)
-                expressions[column.name] = stored(f"CAST({identifier(column.name)} AS {cast})", column.type)
+                typed[column.name] = f"CAST({identifier(column.name)} AS {cast})"
+                expressions[column.name] = stored(typed[column.name], column.type)
             columns.append(column)
         key = tuple(stream.primary_key) or base.schema.primary_key
         schema = Schema(tuple(columns), key)
         unique = base.unique - frozenset(stream.columns)
-        return Relation(stream.name, base.origin, schema, expressions, base.oid, base.kind, unique)
+        return Relation(stream.name, base.origin, schema, expressions, typed, base.oid, base.kind, unique)
 
     def _query(self, stream: PostgresStream) -> Relation:
         origin = f"({str(stream.query).strip().rstrip(';')}\n) AS query"
@@ -179,7 +182,8 @@ class Catalog:
             raise ConfigurationError(f"{self._owner}: query of stream '{stream.name}' names columns twice: {twice}")
         builtin = {item.name: kinds[item.type_code][1] for item in described}
         expressions = {item.name: stored(identifier(item.name), item.type, builtin[item.name]) for item in columns}
-        return Relation(stream.name, origin, Schema(tuple(columns)), expressions, kind="query")
+        typed = {item.name: _typed(item, builtin[item.name]) for item in columns}
+        return Relation(stream.name, origin, Schema(tuple(columns)), expressions, typed, kind="query")
 
 
 def _relation(row: tuple[Any, ...]) -> Relation:
@@ -197,6 +201,7 @@ def _relation(row: tuple[Any, ...]) -> Relation:
             column.name: stored(identifier(column.name), column.type, item[3])
             for column, item in zip(described, columns, strict=True)
         },
+        typed={column.name: _typed(column, item[3]) for column, item in zip(described, columns, strict=True)},
         oid=oid,
         kind=_KINDS[kind],
         unique=frozenset(unique or ()),
@@ -208,6 +213,10 @@ def _type(name: str, builtin: bool, kind: str, is_array: bool) -> str:
     if builtin and kind in ("b", "r", "m"):
         return normalized(name)
     return "text[]" if is_array else "text"
+
+
+def _typed(column: Column, builtin: bool) -> str:
+    return identifier(column.name) if builtin else f"({identifier(column.name)})::{column.type}"
 
 
 _READ_AS_TEXT = ("text", "character", "character varying", "name")

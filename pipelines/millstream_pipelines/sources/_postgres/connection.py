@@ -7,7 +7,10 @@ there is to go by; what is not recognised counts as retriable.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +167,12 @@ def _grant(text: str, config: PostgresConfig, about: str) -> str:
     return f'run: GRANT SELECT ON {about or (name[1] if name else "the table")} TO "{user}"'
 
 
+def hang_up(connection: Any) -> None:
+    """End whatever another thread does with a connection: its next look at the socket finds it closed."""
+    with contextlib.suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
 def identifier(name: str) -> str:
     """Return one identifier quoted for SQL. NUL cannot be in a name."""
     return '"' + name.replace('"', '""') + '"'
@@ -175,4 +184,4 @@ def literal(value: str) -> str:
     return f" E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in quoted else f"'{quoted}'"
 
 
-__all__ = ["SESSION", "Control", "dsn_of", "explained", "identifier", "literal", "session_settings"]
+__all__ = ["SESSION", "Control", "dsn_of", "explained", "hang_up", "identifier", "literal", "session_settings"]

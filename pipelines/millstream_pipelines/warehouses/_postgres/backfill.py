@@ -69,7 +69,7 @@ class PostgresBackfill(PostgresLoad):
         super()._begin()
         self._deleted = 0
         if self._spec.disposition == "append":
-            column = self._sent.get(self._spec.cursor_field or "") if self._sent else None
+            column = self._plan.sent.get(self._spec.cursor_field or "") if self._plan else None
             if column is None or self._interval is None:
                 raise MillstreamError("shape() and interval() come before write()")
             condition = within(column, *self._interval)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
-import io
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +14,7 @@ from pgpq import encoders
 from pgpq import schema as pg
 
 from millstream_pipelines import moments
-from millstream_pipelines.failpoints import reached
+from millstream_pipelines.raw_copy import TRAILER
 from millstream_pipelines.schema import Column, Schema
 
 _SLICE_ROWS = 10_000  # encoded pieces stay a few MiB, so a batch is never in memory twice
@@ -34,43 +32,15 @@ def is_native(column: Column) -> bool:
     return not column.type.startswith("numeric(") or pa.types.is_decimal(column.arrow().type)
 
 
-class CopyStream(io.RawIOBase):
-    """A file that COPY reads: encodes slice by slice. `digest` hashes what was sent.
-
-    The driver reports an error of `read` as a cancelled COPY, which would look retriable; `failure` keeps the error.
-    """
-
-    def __init__(self, rows: pa.RecordBatch, schema: Schema, digest: hashlib.blake2b) -> None:
-        self.rows = rows
-        self.schema = schema
-        self.digest = digest
-        self.failure: Exception | None = None
-        self._pieces = self._encoded()
-        self._buffer = memoryview(b"")
-
-    def read(self, size: int = -1) -> bytes:
-        """Return at most `size` bytes, b"" at the end."""
-        while not self._buffer:
-            try:
-                piece = next(self._pieces, None)
-            except Exception as error:
-                self.failure = error
-                raise
-            if piece is None:
-                return b""
-            self.digest.update(piece)
-            reached("in-copy")
-            self._buffer = memoryview(piece)
-        head, self._buffer = self._buffer[:size], self._buffer[size:]
-        return bytes(head)
-
-    def _encoded(self) -> Iterator[bytes]:
-        first = _converted(self.rows.slice(0, 0), self.schema)
-        encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(first.schema, _encoders(first, self.schema))
-        yield bytes(encoder.write_header())
-        for start in range(0, self.rows.num_rows, _SLICE_ROWS):
-            yield bytes(encoder.write_batch(_converted(self.rows.slice(start, _SLICE_ROWS), self.schema)))
-        yield bytes(encoder.finish())
+def encoded(rows: pa.RecordBatch, schema: Schema) -> Iterator[memoryview]:
+    """Yield the rows as a binary COPY has them, without header and trailer, in pieces of a few MiB."""
+    for start in range(0, rows.num_rows, _SLICE_ROWS):
+        part = _converted(rows.slice(start, _SLICE_ROWS), schema)
+        encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(part.schema, _encoders(part, schema))
+        encoder.write_header()
+        first = encoder.write_batch(part)
+        rest = encoder.finish()  # pgpq keeps back what it likes
+        yield memoryview(first + rest if first else rest)[: -len(TRAILER)]
 
 
 def _converted(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:

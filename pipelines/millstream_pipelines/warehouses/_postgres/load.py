@@ -15,18 +15,28 @@ from psycopg2.extensions import connection as Connection
 from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
+from millstream_pipelines.raw_copy import SinkClosedError
 from millstream_pipelines.schema import Schema
-from millstream_pipelines.warehouses._postgres import quarantine, refusals, stage
-from millstream_pipelines.warehouses._postgres.connection import one, run, translated
-from millstream_pipelines.warehouses._postgres.encoding import CopyStream, is_native
+from millstream_pipelines.warehouses._postgres import ledger, quarantine, refusals, stage
+from millstream_pipelines.warehouses._postgres.connection import run, translated
+from millstream_pipelines.warehouses._postgres.copying import CopyIn
+from millstream_pipelines.warehouses._postgres.encoding import encoded, is_native
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.merging import merge
 from millstream_pipelines.warehouses._postgres.scd2 import fit_history
 from millstream_pipelines.warehouses._postgres.tables import fit_keyed, shaped
 from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
-from millstream_pipelines.warehouses.names import quote, quote_table
+from millstream_pipelines.warehouses.names import quote_table
 
+_MAX_REJECTS = 5_000  # kept in memory until the COPY ends for them
 _DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
+
+
+def fitted(connection: Connection, spec: LoadSpec, schema: Schema) -> tuple[Schema, list[str]]:
+    """Decide how `schema` goes into the target of `spec`: the columns to send, and the DDL it needs."""
+    if spec.disposition == "scd2":
+        return fit_history(connection, spec, schema)
+    return fit_keyed(connection, spec, schema, spec.merge_key)
 
 
 class PostgresLoad:
@@ -42,7 +52,7 @@ class PostgresLoad:
         self._owner = owner
         self._lease = Lease(connect, spec)
         self._open = False
-        self._sent: Schema | None = None
+        self._copy: CopyIn | None = None
         self._plan: stage.StagePlan | None = None
         self.position: Position | None = None
         self.already_done: Counts | None = None
@@ -60,7 +70,9 @@ class PostgresLoad:
 
     def _reset(self) -> None:
         self._counts = Counts()
+        self._rejects: list[Reject] = []
         self._staged_rows = 0
+        self._has_stage = False
         self._settled = False
         self._shaped_inside = False
         self._digest = hashlib.blake2b(digest_size=16)
@@ -91,61 +103,93 @@ class PostgresLoad:
     def shape(self, schema: Schema) -> Schema:
         """See `StreamLoad.shape`."""
         spec = self._spec
-        key = spec.primary_key if spec.disposition != "append" else ()
         with self._translating(f"shaping {spec.target}"):
-            sent = shaped(self._connection, spec.target, lambda: self._fitted(schema, key))
-            made = stage.plan(sent, key, spec)
-            if self._staged_rows and self._plan is not None:
+            self.pause()
+            sent = shaped(self._connection, spec.target, lambda: fitted(self._connection, spec, schema))
+            made = stage.plan(sent, spec.merge_key, spec)
+            if self._has_stage and self._plan is not None:
                 for statement in stage.restage_statements(self._plan, made):
                     run(self._connection, statement)
             if self._open:
                 self._shaped_inside = True
             else:
                 self._connection.commit()
-        self._sent, self._plan = sent, made
+        self._plan = made
         return sent
 
-    def _fitted(self, schema: Schema, key: tuple[str, ...]) -> tuple[Schema, list[str]]:
-        if self._spec.disposition == "scd2":
-            return fit_history(self._connection, self._spec, schema)
-        return fit_keyed(self._connection, self._spec, schema, key)
-
     def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
-        """See `StreamLoad.write`."""
-        if self._sent is None or self._plan is None:
-            raise MillstreamError("shape() comes before write()")
+        """See `StreamLoad.write`. What the server refuses may be raised by a later call: it is a COPY behind."""
         with self._translating(f"loading {self._spec.target}"):
-            if not self._open:
-                self._begin()
-            self._settled = False
-            self._counts = self._counts + replace(counts, loaded=0, duplicate=0)
+            self._count(counts)
+            self._rejects += rejects
             if rows.num_rows:
-                self._copy(rows, self._sent, self._plan)
-            quarantine.insert(self._connection, self._spec, self._lease.seq + 1, rejects)
+                self._send(rows)
+            if len(self._rejects) > _MAX_REJECTS:
+                self.pause()
 
-    def _copy(self, rows: pa.RecordBatch, sent: Schema, plan: stage.StagePlan) -> None:
-        if not plan.staged:
-            self._counts = self._counts + Counts(loaded=self._sent_rows(quote_table(self._spec.target), rows, sent))
+    def _count(self, counts: Counts) -> None:
+        if self._plan is None:
+            raise MillstreamError("shape() comes before write()")
+        if not self._open:
+            self._begin()
+        self._settled = False
+        self._counts = self._counts + replace(counts, loaded=0, duplicate=0)
+
+    def _send(self, rows: pa.RecordBatch) -> None:
+        copy, copied = self._copying(raw=False)
+        try:
+            for piece in encoded(rows, copied):
+                copy.send(piece)
+        except SinkClosedError:
+            self._end_copy()
+
+    def open_raw(self) -> Callable[[bytes], None]:
+        """See `RawLoad.open_raw`."""
+        with self._translating(f"loading {self._spec.target}"):
+            self._count(Counts())
+            return self._copying(raw=True)[0].send
+
+    def close_raw(self, rows: int, size_bytes: int) -> None:
+        """See `RawLoad.close_raw`."""
+        self._counts = self._counts + Counts(read=rows, bytes_read=size_bytes)
+        self.pause()
+
+    def _copying(self, *, raw: bool) -> tuple[CopyIn, Schema]:
+        """Return the COPY that is going on, or begin one; and the columns it fills."""
+        assert self._plan is not None, "checked by _count"  # noqa: S101
+        if self._copy is None:
+            if self._plan.raw != raw:
+                self._plan = replace(self._plan, raw=raw)
+            if self._plan.staged and not self._has_stage:
+                for statement in stage.create_statements(self._plan):
+                    run(self._connection, statement)
+                self._has_stage = True
+            self._copy = CopyIn(self._connection, stage.copy_statement(self._plan, self._spec.target), self._digest)
+        return self._copy, self._plan.columns
+
+    def _end_copy(self) -> None:
+        if self._copy is None or self._plan is None:
             return
-        if not self._staged_rows:
-            for statement in stage.create_statements(plan):
-                run(self._connection, statement)
-        numbered = plan.numbered(rows, self._staged_rows)
-        self._staged_rows += self._sent_rows(stage.NAME, numbered, plan.columns)
-        reached("staged")
+        rows = self._copy.finish()
+        self._copy = None
+        if self._plan.staged:
+            self._staged_rows += rows
+            reached("staged")
+        else:
+            self._counts = self._counts + Counts(loaded=rows)
 
-    def _sent_rows(self, table: str, rows: pa.RecordBatch, schema: Schema) -> int:
-        """COPY rows into a table and return how many the server took; a trigger may have dropped some."""
-        columns = ", ".join(quote(name) for name in schema.names)
-        stream = CopyStream(rows, schema, self._digest)
-        with self._connection.cursor() as cursor:
-            try:
-                cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)", stream, size=256 * 1024)
-            except psycopg2.Error:
-                if stream.failure is not None:
-                    raise stream.failure from None
-                raise
-            return int(cursor.rowcount)
+    def pause(self) -> None:
+        """Free the connection for another statement: end the COPY, insert the rejects that waited for its end."""
+        with self._translating(f"loading {self._spec.target}"):
+            self._end_copy()
+            quarantine.insert(self._connection, self._spec, self._lease.seq + 1, self._rejects)
+            self._rejects = []
+
+    def stop(self) -> None:
+        """End the COPY and whatever the server does for it; only `rollback` makes sense then."""
+        if self._copy is not None:
+            self._copy.abort()
+            self._copy = None
 
     def record_refused(self, rejects: Iterable[Reject]) -> None:
         """See `StreamLoad.record_refused`."""
@@ -158,6 +202,7 @@ class PostgresLoad:
         with self._translating(f"merging into {self._spec.target}"):
             if not self._open:
                 self._begin()
+            self.pause()
             if self._plan is not None and self._staged_rows:
                 self._merge(self._plan)
         self._settled = True
@@ -175,6 +220,7 @@ class PostgresLoad:
         run(self._connection, f"DROP TABLE {stage.NAME}")
         reached("merged")
         self._staged_rows = 0
+        self._has_stage = False
 
     def _set_aside(self, plan: stage.StagePlan) -> None:
         columns = [column for column in plan.sent if not is_native(column)]
@@ -190,14 +236,11 @@ class PostgresLoad:
         if not self._settled:
             self.settle()
         counts, spec = self._counts, self._spec
-        gap = counts.read - counts.loaded - counts.quarantined - counts.duplicate - counts.filtered
-        if gap:
+        try:
+            ledger.require_balance(spec, self._lease.seq + 1, counts)
+        except DataError:
             self.rollback()
-            raise DataError(
-                f"stream '{spec.stream}' chunk {self._lease.seq + 1}: {counts.read} rows were read but {gap} are not "
-                f"accounted for ({counts}); nothing of it was committed",
-                reason="AccountingGap",
-            )
+            raise
         if spec.mode == "full":
             position = {_DONE: spec.run}
         where = json.dumps(position) if position is not None else None
@@ -216,23 +259,15 @@ class PostgresLoad:
         self._reset()
 
     def _enter(self, counts: Counts, position: str | None) -> None:
-        spec = self._spec
-        run(
-            self._connection,
-            "INSERT INTO _millstream.ledger (pipeline, stream, seq, run, epoch, target, read, loaded, quarantined, "
-            "duplicate, filtered, bytes, deleted, content_hash, position) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)",
-            (spec.pipeline, spec.state, self._lease.seq + 1, spec.run, self._lease.epoch, spec.target, counts.read,
-             counts.loaded, counts.quarantined, counts.duplicate, counts.filtered, counts.bytes_read,
-             counts.deleted, self._digest.hexdigest(), position),
-        )  # fmt: skip
+        ledger.enter(self._connection, self._spec, self._lease, counts, self._digest.hexdigest(), position)
 
     def rollback(self) -> None:
         """See `StreamLoad.rollback`."""
+        self.stop()
         if not self._connection.closed:
             self._connection.rollback()
         if self._shaped_inside:
-            self._sent = self._plan = None  # the columns it made are gone too
+            self._plan = None  # the columns it made are gone too
         self._open = False
         self._reset()
 
@@ -240,29 +275,15 @@ class PostgresLoad:
         """See `StreamLoad.run_counts`. Asks over a new connection when the load's own was lost."""
         connection = self._connection if not self._connection.closed else self._connect()
         with self._translating("reading the ledger"):
-            row = one(
-                connection,
-                """
-                SELECT coalesce(sum(read), 0), coalesce(sum(loaded), 0), coalesce(sum(quarantined), 0),
-                       coalesce(sum(duplicate), 0), coalesce(sum(filtered), 0), coalesce(sum(bytes), 0),
-                       coalesce(sum(deleted), 0)
-                FROM _millstream.ledger WHERE pipeline = %s AND stream = %s AND run = %s
-                """,
-                (self._spec.pipeline, self._spec.state, self._spec.run),
-            )
+            counts = ledger.run_counts(connection, self._spec)
             if not self._open:
                 connection.commit()
-        return Counts(*(int(value) for value in row))
+        return counts
 
     def chunks(self) -> list[Chunk]:
         """See `StreamLoad.chunks`."""
-        with self._translating("reading the ledger"), self._connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT seq, read, loaded, quarantined, duplicate, filtered, bytes FROM _millstream.ledger "
-                "WHERE pipeline = %s AND stream = %s AND epoch = %s ORDER BY seq",
-                (self._spec.pipeline, self._spec.state, self._lease.epoch),
-            )
-            found = [Chunk(row[0], Counts(*row[1:])) for row in cursor.fetchall()]
+        with self._translating("reading the ledger"):
+            found = ledger.chunks(self._connection, self._spec, self._lease.epoch)
             if not self._open:
                 self._connection.commit()
         return found

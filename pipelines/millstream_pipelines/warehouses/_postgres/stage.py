@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.encoding import is_native
@@ -27,24 +24,33 @@ class StagePlan:
     deletes: bool = False
     newer_only: bool = False
     """Leave rows of the target alone whose cursor is larger: a backfill may have read before the forward load did."""
+    raw: bool = False
+    """The rows come in their types' binary form already: COPY can send them all."""
 
     @property
     def staged(self) -> bool:
         """A key to merge by, or a type that COPY cannot send, needs the stage."""
-        return bool(self.key) or not all(is_native(column) for column in self.sent)
+        return bool(self.key) or not all(self._as_is(column) for column in self.sent)
 
     @property
     def columns(self) -> Schema:
-        """The stage's columns: inexact types as text, the mark of deleted rows, then the order of arrival."""
-        kept = [column if is_native(column) else Column(column.name, "text") for column in self.sent]
+        """The columns that COPY fills. In the stage inexact types are text, and the mark of deleted rows comes last."""
+        if not self.staged:
+            return self.sent
+        kept = [column if self._as_is(column) else Column(column.name, "text") for column in self.sent]
         marks = [Column(DELETED, "boolean")] if self.deletes else []
-        return Schema((*kept, *marks, Column(_ORDER, "bigint")))
+        return Schema((*kept, *marks))
+
+    def _as_is(self, column: Column) -> bool:
+        return self.raw or is_native(column)
 
     @property
     def rows(self) -> str:
         """The staged rows in the target's types, for FROM: a text stage orders and compares as text otherwise."""
         values = ", ".join(
-            quote(column.name) if is_native(column) else f"{quote(column.name)}::{column.type} AS {quote(column.name)}"
+            quote(column.name)
+            if self._as_is(column)
+            else f"{quote(column.name)}::{column.type} AS {quote(column.name)}"
             for column in self.sent
         )
         return f"(SELECT {values}, {DELETED if self.deletes else f'false AS {DELETED}'}, {_ORDER} FROM {NAME}) s"
@@ -61,11 +67,6 @@ class StagePlan:
         keys = ", ".join(quote(name) for name in self.key)
         return f"(SELECT DISTINCT ON ({keys}) * FROM {self.rows} ORDER BY {keys}, {self.newest}) s"
 
-    def numbered(self, rows: pa.RecordBatch, first: int) -> pa.RecordBatch:
-        """Return rows with their order of arrival as the last column."""
-        ones = pa.repeat(pa.scalar(1, pa.int64()), rows.num_rows)
-        return rows.append_column(_ORDER, pc.cumulative_sum(ones, start=first))
-
 
 def plan(sent: Schema, key: tuple[str, ...], spec: LoadSpec) -> StagePlan:
     """Return how rows of `sent` go into a target with this key."""
@@ -74,9 +75,16 @@ def plan(sent: Schema, key: tuple[str, ...], spec: LoadSpec) -> StagePlan:
 
 
 def create_statements(made: StagePlan) -> list[str]:
-    """Return the DDL of the stage; it ends with its transaction."""
+    """Return the DDL of the stage; it ends with its transaction, and numbers rows as they arrive."""
     columns = ", ".join(f"{quote(column.name)} {column.type}" for column in made.columns)
-    return [f"CREATE TEMPORARY TABLE millstream_stage ({columns}) ON COMMIT DROP"]
+    order = f"{_ORDER} bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000)"
+    return [f"CREATE TEMPORARY TABLE millstream_stage ({columns}, {order}) ON COMMIT DROP"]
+
+
+def copy_statement(made: StagePlan, target: str) -> str:
+    """Return the COPY that takes the rows: into the stage where there is one, else straight into the target."""
+    names = ", ".join(quote(name) for name in made.columns.names)
+    return f"COPY {NAME if made.staged else quote_table(target)} ({names}) FROM STDIN (FORMAT binary)"
 
 
 def restage_statements(before: StagePlan, after: StagePlan) -> list[str]:
@@ -93,7 +101,7 @@ def restage_statements(before: StagePlan, after: StagePlan) -> list[str]:
     return [
         f"ALTER TABLE {NAME} RENAME TO millstream_stage_before",
         *create_statements(after),
-        f"INSERT INTO {NAME} ({names}) SELECT {names} FROM pg_temp.millstream_stage_before",
+        f"INSERT INTO {NAME} ({names}) SELECT {names} FROM pg_temp.millstream_stage_before ORDER BY {_ORDER}",
         "DROP TABLE pg_temp.millstream_stage_before",
     ]
 
