@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from millstream_pipelines.failpoints import reached
@@ -13,11 +13,11 @@ Item = TypeVar("Item")
 _AHEAD = 1  # one batch waiting, one being read, one being written: three in memory at most
 
 
-def prefetched(items: Iterator[Item]) -> Iterator[Item]:
+def prefetched(items: Iterator[Item], cancel: Callable[[], None] = lambda: None) -> Iterator[Item]:
     """Yield the items of an iterator that runs in its own thread, at most one ahead.
 
     An error of the iterator is raised here, after the items before it. When the consumer stops early, the thread
-    ends at its next item and the iterator is closed in that thread.
+    ends at its next item and the iterator is closed in that thread; `cancel` makes an item that is waited for fail.
     """
     waiting: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(_AHEAD)
     stop = threading.Event()
@@ -47,9 +47,11 @@ def prefetched(items: Iterator[Item]) -> Iterator[Item]:
 
     thread = threading.Thread(target=work, name="millstream-reader", daemon=True)
     thread.start()
+    ended = False
     try:
         while True:
             kind, value = waiting.get()
+            ended = kind != "item"
             if kind == "error" and isinstance(value, BaseException):
                 raise value
             if kind == "end":
@@ -57,4 +59,6 @@ def prefetched(items: Iterator[Item]) -> Iterator[Item]:
             yield value  # type: ignore[misc]
     finally:
         stop.set()
+        if not ended:
+            cancel()
         thread.join()

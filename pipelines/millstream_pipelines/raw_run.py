@@ -20,6 +20,7 @@ class _Reader(threading.Thread):
         self._stretch, self._take, self._pace = stretch, take, pace
         self.rows = self.size_bytes = 0
         self.error: BaseException | None = None
+        self.ended = threading.Event()  # not `join`: a signal that interrupts it makes it forget the thread
 
     def run(self) -> None:
         """Copy the stretch."""
@@ -28,6 +29,8 @@ class _Reader(threading.Thread):
             reached("source-read")
         except BaseException as error:
             self.error = error
+        finally:
+            self.ended.set()
 
     def _write(self, piece: bytes) -> None:
         self._take(piece)
@@ -54,13 +57,12 @@ def pass_on(
     reader = _Reader(stretch, load.open_raw(), pace)
     reader.start()
     try:
-        while reader.is_alive():
-            reader.join(_LOOK_S)
+        while not reader.ended.wait(_LOOK_S):
             progress(reader.size_bytes)
     except BaseException:  # a signal: both sides are ended where they are
         reading.cancel()
         load.rollback()
-        reader.join()
+        reader.ended.wait()
         raise
     if reader.error is not None and not isinstance(reader.error, SinkClosedError):
         raise reader.error

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from millstream_api import Endpoint, RunOptions, RunPlan, RunReport
-from millstream_api.pipeline import PipelineSpec
-from millstream_pipelines.explaining import explain
-from millstream_pipelines.runner import RunRequest, execute
+from postgres_pair import Pair, done, numbered, pair
 from servers.plugin import postgres_database, postgres_server
-from servers.postgres import Postgres
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["pair", "postgres_database", "postgres_server"]
 
 # The values of every type that passes undecoded; text forms. NULL comes with each.
 TYPES: dict[str, list[str]] = {
@@ -80,54 +75,6 @@ TYPES: dict[str, list[str]] = {
 }
 
 
-class Pair:
-    """A source database, a warehouse database, and a pipeline from one to the other."""
-
-    def __init__(self, source: Postgres, warehouse: Postgres) -> None:
-        self.source, self.warehouse, self.runs = source, warehouse, 0
-        self.stream: dict[str, Any] = {"name": "public.t", "target": "raw.t"}
-        self.config: dict[str, Any] = {}
-
-    def request(self, **spec: Any) -> RunRequest:
-        pipeline = {"sourceRef": {"name": "s"}, "warehouseRef": {"name": "w"}, "streams": [self.stream], **spec}
-        plan = RunPlan(
-            action="run",
-            namespace="test",
-            name="paths",
-            source=Endpoint(name="s", type="postgres", config={**self.source.config, **self.config}),
-            warehouse=Endpoint(name="w", type="postgres", config=dict(self.warehouse.config)),
-            pipeline=PipelineSpec.model_validate(pipeline),
-        )
-        return RunRequest(plan, {}, f"run-{self.runs}", "test", RunOptions())
-
-    def run(self, **stream: Any) -> RunReport:
-        """Run once; whatever comes of it, every row is accounted for."""
-        self.runs += 1
-        self.stream |= stream
-        report = execute(self.request())
-        assert [item.balance() for item in report.streams] == [0] * len(report.streams)
-        return report
-
-    def path(self, **stream: Any) -> str:
-        self.stream |= stream
-        return explain(self.request())[0].path
-
-    def seen(self, columns: str = "*", database: Postgres | None = None, table: str = "raw.t") -> list[tuple[Any, ...]]:
-        return (database or self.warehouse).execute(f"SELECT {columns} FROM {table} ORDER BY 1")
-
-
-@pytest.fixture
-def pair(postgres_server: Postgres, postgres_database: Postgres) -> Iterator[Pair]:
-    with postgres_server.fresh_database() as other:
-        yield Pair(postgres_database, other)
-
-
-def done(report: RunReport) -> tuple[int, int, int]:
-    assert report.exit_code == 0, report.message
-    assert report.totals is not None
-    return report.totals.read, report.totals.loaded, report.totals.quarantined
-
-
 @pytest.mark.parametrize("disposition", ["append", "merge"])
 def test_every_type_passes_undecoded(disposition: str, pair: Pair) -> None:
     count = max(map(len, TYPES.values())) + 1
@@ -147,3 +94,93 @@ def test_every_type_passes_undecoded(disposition: str, pair: Pair) -> None:
     shape = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '{}'::regclass"
     wanted = pair.source.execute(shape.format("t") + " AND attnum > 0 ORDER BY attnum")
     assert pair.warehouse.execute(shape.format("raw.t") + " AND attnum > 0 ORDER BY attnum") == wanted
+
+
+def test_what_users_made_goes_as_text_and_undecoded(pair: Pair) -> None:
+    for statement in (
+        "CREATE TYPE mood AS ENUM ('ok', 'sad')",
+        "CREATE TYPE pair AS (a int, b text)",
+        "CREATE DOMAIN price AS numeric(10,2) CHECK (value > 0)",
+        "CREATE TABLE t (id int, c mood, d mood[], e pair, f price)",
+        "INSERT INTO t VALUES (1, 'ok', '{ok,sad}', ROW(1, 'x, y'), 2.5)",
+    ):
+        pair.source.execute(statement)
+    assert pair.path().startswith("raw: ")
+    assert done(pair.run()) == (1, 1, 0)
+    assert pair.seen("c, d, e, f::text") == [("ok", ["ok", "sad"], '(1,"x, y")', "2.50")]
+
+
+@pytest.mark.parametrize("kind", ["money", "xml", "regclass", "xid", "aclitem[]"])
+def test_what_means_something_else_elsewhere_is_decoded(kind: str, pair: Pair) -> None:
+    pair.source.execute(f"CREATE TABLE t (id int, v {kind})")
+    assert f"the bytes of column 'v' ({kind}) may mean something else to another server" in pair.path()
+
+
+def test_encodings_may_differ(pair: Pair) -> None:
+    for database, encoding in ((pair.source, "LATIN1"), (pair.warehouse, "UTF8")):
+        name = f"{database.database}_{encoding.lower()}"
+        database.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    source = replace(pair.source, database=f"{pair.source.database}_latin1")
+    warehouse = replace(pair.warehouse, database=f"{pair.warehouse.database}_utf8")
+    try:
+        source.execute("CREATE TABLE t AS SELECT 1 AS id, chr(228) || 'ß' AS name")
+        other = Pair(source, warehouse)
+        other.config = {"options": {"client_encoding": "LATIN1"}}
+        assert other.path().startswith("raw: ")
+        assert done(other.run()) == (1, 1, 0)
+        assert other.seen() == [(1, "äß")]
+    finally:
+        for database in (source, warehouse):
+            pair.source.execute(f"DROP DATABASE IF EXISTS {database.database} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("query", [False, True], ids=["view", "query"])
+def test_views_and_queries_pass_undecoded(query: bool, pair: Pair) -> None:
+    numbered(pair.source, 10)
+    pair.source.execute("CREATE VIEW v AS SELECT id, upper(name) AS name FROM t WHERE id < 4")
+    pair.stream["name"] = "public.v"
+    if query:
+        pair.config = {"streams": [{"name": "q", "query": "SELECT * FROM v"}]}
+        pair.stream["name"] = "q"
+    assert pair.path().startswith("raw: ")
+    assert done(pair.run()) == (3, 3, 0)
+    assert pair.seen() == [(1, "NAME 1"), (2, "NAME 2"), (3, "NAME 3")]
+
+
+def test_selected_columns_only(pair: Pair) -> None:
+    numbered(pair.source, 3, "n AS id, 1 AS private, n * 2 AS twice")
+    assert done(pair.run(select=["twice", "id"])) == (3, 3, 0)
+    assert pair.seen("id, twice") == [(1, 2), (2, 4), (3, 6)]
+    assert pair.warehouse.execute("SELECT to_jsonb(t) - 'id' - 'twice' FROM raw.t t LIMIT 1") == [({},)]
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_replace_and_an_empty_table(rows: int, pair: Pair) -> None:
+    numbered(pair.source, rows)
+    assert done(pair.run(writeDisposition="replace")) == (rows, rows, 0)
+    pair.source.execute("UPDATE t SET name = 'new'")
+    assert done(pair.run()) == (rows, rows, 0)
+    assert pair.seen() == [(n, "new") for n in range(1, rows + 1)]
+
+
+def test_a_merge_goes_through_the_stage_and_the_last_row_of_a_key_wins(pair: Pair) -> None:
+    pair.source.execute("CREATE TABLE t AS SELECT n % 10 AS id, n AS v FROM generate_series(1, 1000) n")
+    pair.source.execute("ALTER TABLE t ALTER id SET NOT NULL")
+    report = pair.run(writeDisposition="merge", primaryKey=["id"])
+    assert done(report) == (1000, 10, 0)
+    assert report.streams[0].duplicate == 990
+    assert pair.seen() == [(0, 1000), *((n, 990 + n) for n in range(1, 10))]
+
+
+def test_rows_that_a_trigger_drops_are_a_gap(pair: Pair) -> None:
+    numbered(pair.source, 5)
+    for statement in (
+        "CREATE SCHEMA raw",
+        "CREATE TABLE raw.t (id int, name text)",
+        "CREATE FUNCTION one() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER d BEFORE INSERT ON raw.t FOR EACH ROW EXECUTE FUNCTION one()",
+    ):
+        pair.warehouse.execute(statement)
+    report = pair.run()
+    assert (report.exit_code, report.reason) == (65, "AccountingGap")
+    assert pair.seen() == []

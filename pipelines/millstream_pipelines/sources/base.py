@@ -113,3 +113,12 @@ class Source(Protocol):
     def close(self) -> None:
         """Release connections; called once, also after an error."""
         ...
+
+
+@runtime_checkable
+class CancellableSource(Protocol):
+    """A source that can be told to stop while it waits for the other side."""
+
+    def cancel(self) -> None:
+        """Make the reads that other threads are in fail now. Called when their rows are not wanted any more."""
+        ...

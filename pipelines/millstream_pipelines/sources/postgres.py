@@ -120,6 +120,11 @@ class PostgresSource:
         """Return the largest cursor value that has been read."""
         return reached(position, cursor_field, self._owner)
 
+    def cancel(self) -> None:
+        """See `CancellableSource.cancel`."""
+        for rows in self._reads:
+            rows.cancel()
+
     def close(self) -> None:
         """Close every connection; a read in progress ends."""
         for rows in self._reads:

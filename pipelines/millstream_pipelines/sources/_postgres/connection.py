@@ -168,7 +168,9 @@ def _grant(text: str, config: PostgresConfig, about: str) -> str:
 
 
 def hang_up(connection: Any) -> None:
-    """End whatever another thread does with a connection: its next look at the socket finds it closed."""
+    """End whatever another thread does with a connection: the statement at the server, then the socket."""
+    with contextlib.suppress(psycopg2.Error):
+        connection.cancel()
     with contextlib.suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
 

@@ -110,8 +110,10 @@ class RawRows:
     def _end_of(self, cursor: Cursor, where: str, rows: int) -> str | None:
         """Return the cursor's value at that many rows, the largest there is where there are fewer."""
         from_where = f"FROM {self._wanted.origin} WHERE {where}"
-        found = self._ask(f"SELECT {cursor.sql}::text {from_where} ORDER BY {cursor.sql} OFFSET {rows - 1} LIMIT 1")
-        return found or self._ask(f"SELECT max({cursor.sql})::text {from_where}")
+        # Under a name of its own: ORDER BY would take the text for the column.
+        spelled = f"SELECT {cursor.sql}::text AS millstream_end {from_where}"
+        found = self._ask(f"{spelled} ORDER BY {cursor.sql} OFFSET {rows - 1} LIMIT 1")
+        return found or self._ask(f"{spelled} ORDER BY {cursor.sql} DESC LIMIT 1")
 
     def _ask(self, sql: str) -> str | None:
         with self._connection.cursor() as asking:

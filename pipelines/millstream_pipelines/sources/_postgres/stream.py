@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class Rows:
     def __init__(self, config: PostgresConfig, owner: str, stream: str) -> None:
         self._config, self._owner, self._stream = config, owner, stream
         self._open: list[Any] = []
+        self._connection: Any = None
 
     def batches(self, sql: str, schema: Schema) -> Iterator[Any]:
         """Yield record batches of the schema's storage types; RetriableError when the connection breaks."""
@@ -38,6 +40,7 @@ class Rows:
         try:
             connection = dbapi.connect(dsn_of(self._config), autocommit=True)
             self._open.append(connection)
+            self._connection = connection
             with connection.cursor(adbc_stmt_kwargs=hint) as cursor:
                 self._open.insert(0, cursor)
                 for statement in (*session_settings(self._config), _SNAPSHOT):
@@ -54,6 +57,12 @@ class Rows:
             raise explained(error, error.sqlstate, self._config, self._owner, self._stream) from error
         finally:
             self.close()
+
+    def cancel(self) -> None:
+        """End the query, from another thread; a read that has ended takes no harm."""
+        if self._connection is not None:
+            with contextlib.suppress(Exception):  # it may be gone already
+                self._connection.adbc_cancel()
 
     def close(self) -> None:
         """Give up the connection, wherever the read is."""

@@ -24,7 +24,7 @@ from millstream_pipelines.raw_copy import HEADER, TRAILER, SinkClosedError
 _SPAN_BYTES = 128 * 1024 * 1024
 _SPAN_S = 10.0
 _READ_BYTES = 256 * 1024
-_PATIENCE_S = 5.0
+_PATIENCE_S = (0.5, 5.0)  # before the statement is cancelled, before the socket is shut
 
 
 class CopyIn:
@@ -43,8 +43,7 @@ class CopyIn:
         self._failure: BaseException | None = None
         self._unread = memoryview(b"")
         self._span: Iterator[bytes | memoryview] = iter(())
-        self._thread = threading.Thread(target=self._work, name="millstream-copy", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name="millstream-copy", daemon=True).start()
 
     # -- the feeding side ---------------------------------------------------------------------------------------
 
@@ -64,7 +63,7 @@ class CopyIn:
         Raises what the server refused, or what went wrong in the thread.
         """
         self._end()
-        self._thread.join()
+        self._wait()
         if self._failure is not None:
             raise self._failure
         return self.rows
@@ -72,15 +71,18 @@ class CopyIn:
     def abort(self) -> None:
         """Give up: the thread ends, and with it the server's statement. Does not raise."""
         self._end(aborted=True)
-        self._thread.join(_PATIENCE_S)
-        if self._thread.is_alive():  # in a statement that waits, for a lock or for a slow trigger
+        if not self._wait(_PATIENCE_S[0]):  # in a statement that waits, for a lock or for a slow trigger
             with contextlib.suppress(psycopg2.Error):
                 self._connection.cancel()
-            self._thread.join(_PATIENCE_S)
-        if self._thread.is_alive():  # the server does not answer
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
-            self._thread.join()
+            if not self._wait(_PATIENCE_S[1]):  # the server does not answer
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
+                    line.shutdown(socket.SHUT_RDWR)
+                self._wait()
+
+    def _wait(self, seconds: float | None = None) -> bool:
+        """Wait until the thread is done. Not `Thread.join`: a signal that interrupts it makes it forget the thread."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._done, seconds)
 
     def _end(self, aborted: bool = False) -> None:
         with self._changed:
