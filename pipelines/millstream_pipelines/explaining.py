@@ -13,15 +13,15 @@ from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.load_path import chosen
-from millstream_pipelines.raw_copy import RawWarehouse
 from millstream_pipelines.raw_run import offered
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.runner import RunRequest, open_source, open_warehouse
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.shaping import Shaper
-from millstream_pipelines.sources.base import ReadRequest, Source
+from millstream_pipelines.sources.base import Source
+from millstream_pipelines.stream_requests import load_spec, read_request
 from millstream_pipelines.transforms.order import ordered
-from millstream_pipelines.warehouses.base import LoadSpec, Warehouse
+from millstream_pipelines.warehouses.base import RawWarehouse, Warehouse
 
 
 @dataclass(frozen=True)
@@ -104,26 +104,9 @@ def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: 
     require_abilities(stream, warehouse)
     info = source.describe(stream.name, tuple(stream.select))
     wanted: Schema = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
-    request = ReadRequest(
-        stream=stream.name,
-        mode=stream.mode,
-        cursor_field=stream.cursor.field if stream.cursor else None,
-        columns=tuple(stream.select),
-    )
+    request = read_request(stream)
     name, why = guarantee(stream, *source.guarantee(request))
-    spec = LoadSpec(
-        pipeline=identity,
-        stream=stream.name,
-        run=run,
-        holder="explain",
-        target=stream.target,
-        mode=stream.mode,
-        disposition=stream.write_disposition,
-        primary_key=tuple(stream.primary_key),
-        contract=stream.contract,
-        cursor_field=request.cursor_field,
-        scd2=stream.scd2,
-    )
+    spec = load_spec(stream, pipeline=identity, run=run, holder="explain")
     checks = RowChecks(stream.checks, wanted, f"stream '{stream.name}'")
     taken = warehouse.fitted(spec, wanted) if isinstance(warehouse, RawWarehouse) else "the warehouse takes batches"
     path = chosen(stream, offered(source, request), taken, checks.row_checks)

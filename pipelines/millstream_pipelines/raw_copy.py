@@ -1,18 +1,16 @@
 """Rows that pass undecoded, as PostgreSQL's binary COPY has them: what a source can give and a load can take.
 
-Both are optional: a source, a warehouse and its load that have these methods are found by `isinstance`, and neither
-side knows the other. `load_path` decides whether the rows of a stream may go this way.
+Both are optional and neither side knows the other: `RawSource` (in `sources.base`), `RawLoad` and `RawWarehouse` (in
+`warehouses.base`) are found by `isinstance`. `load_path` decides whether the rows of a stream may go this way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from millstream_pipelines.batch import Position
 from millstream_pipelines.schema import Schema
-from millstream_pipelines.sources.base import ReadRequest
-from millstream_pipelines.warehouses.base import LoadSpec, StreamLoad
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, length of the extension
 TRAILER = b"\xff\xff"
@@ -37,7 +35,6 @@ class RawStretch(Protocol):
         ...
 
 
-@runtime_checkable
 class RawReading(Protocol):
     """One stream about to be read undecoded."""
 
@@ -50,48 +47,4 @@ class RawReading(Protocol):
 
     def cancel(self) -> None:
         """End the COPY that another thread is in. Nothing to do where there is none."""
-        ...
-
-
-@runtime_checkable
-class RawSource(Protocol):
-    """A source that can give rows undecoded."""
-
-    def raw(self, request: ReadRequest) -> RawReading | str:
-        """Return the reading, or why this request must be decoded. Reads no rows yet."""
-        ...
-
-
-@runtime_checkable
-class RawLoad(StreamLoad, Protocol):
-    """A load that can take rows undecoded, in the columns that `shape` returned.
-
-    `rollback` also ends what `open_raw` began, while another thread still writes.
-    """
-
-    def open_raw(self) -> Callable[[bytes], None]:
-        """Open the transaction where it is not, and return what takes pieces of whole rows, from any one thread.
-
-        It blocks while the server is behind, and raises SinkClosedError once the server has refused something.
-        """
-        ...
-
-    def close_raw(self, rows: int, size_bytes: int) -> None:
-        """End the rows that `open_raw` began. `rows`: how many the source says it sent; they count as read.
-
-        Raises what the server refused.
-        """
-        ...
-
-
-@runtime_checkable
-class RawWarehouse(Protocol):
-    """A warehouse whose loads are `RawLoad`s."""
-
-    def fitted(self, spec: LoadSpec, schema: Schema) -> Schema:
-        """Return what `StreamLoad.shape` would, and change nothing."""
-        ...
-
-    def explain_raw(self, spec: LoadSpec, schema: Schema) -> list[str]:
-        """See `Warehouse.explain_load`, for rows that come undecoded."""
         ...

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from millstream_api.stream import StreamSpec
 from millstream_pipelines.failpoints import reached
-from millstream_pipelines.raw_copy import RawLoad, RawReading, RawSource, RawStretch, SinkClosedError
-from millstream_pipelines.sources.base import ReadRequest, Source
+from millstream_pipelines.load_path import chosen
+from millstream_pipelines.raw_copy import RawReading, RawStretch, SinkClosedError
+from millstream_pipelines.schema import Schema
+from millstream_pipelines.sources.base import RawSource, ReadRequest, Source
+from millstream_pipelines.warehouses.base import RawLoad
 
 _LOOK_S = 0.5  # how often the caller hears how far it is
 
@@ -40,6 +44,15 @@ class _Reader(threading.Thread):
 def offered(source: Source, request: ReadRequest) -> RawReading | str:
     """Return the rows of a request undecoded, or why its source cannot give them so."""
     return source.raw(request) if isinstance(source, RawSource) else "the source gives batches"
+
+
+def undecoded(
+    stream: StreamSpec, source: Source, request: ReadRequest, target: Schema, row_checks: int
+) -> RawReading | None:
+    """Return the rows of a request undecoded where they may pass so into a load with these target columns."""
+    given = offered(source, request)
+    path = chosen(stream, given, target, row_checks)
+    return None if isinstance(given, str) or path.name != "raw" else given
 
 
 def pass_on(

@@ -30,7 +30,8 @@ from millstream_pipelines.guarantee import weakest
 from millstream_pipelines.progress import Progress, Silence
 from millstream_pipelines.set_checks import SetChecks
 from millstream_pipelines.sources.base import Slice, Source
-from millstream_pipelines.stream_run import StreamResult, StreamRun
+from millstream_pipelines.stream_result import StreamResult
+from millstream_pipelines.stream_run import StreamRun
 from millstream_pipelines.transforms.order import ordered
 from millstream_pipelines.warehouses.base import Warehouse
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from millstream_api import CheckResult, Drift, RunOptions, StreamReport
+from millstream_api import CheckResult, RunOptions
 from millstream_api.pipeline import ErrorBudget
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
@@ -17,52 +17,25 @@ from millstream_pipelines.budgets import Budget
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
-from millstream_pipelines.freshness import duration
 from millstream_pipelines.guarantee import guarantee
-from millstream_pipelines.load_path import chosen
 from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
-from millstream_pipelines.raw_copy import RawLoad, RawReading
-from millstream_pipelines.raw_run import offered, pass_on
+from millstream_pipelines.raw_copy import RawReading
+from millstream_pipelines.raw_run import pass_on, undecoded
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.schema import Schema, schema_of
 from millstream_pipelines.set_checks import enforce
 from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import CancellableSource, ReadRequest, Source
-from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, Warehouse
+from millstream_pipelines.stream_requests import load_spec, read_request
+from millstream_pipelines.stream_result import StreamResult
+from millstream_pipelines.warehouses.base import Counts, LoadSpec, RawLoad, StreamLoad, Warehouse
 from millstream_pipelines.warehouses.fitting import LeftOutError
 
 # A commit costs a flush; a page of a hundred rows is not worth one.
 _COMMIT_ROWS = min(50_000, MAX_BATCH_ROWS)
 _COMMIT_SECONDS = 10.0
 _MAX_REFUSED = 1000  # rows kept for triage when a whole chunk is refused; the source still has them all
-
-
-@dataclass
-class StreamResult:
-    """What came of a stream."""
-
-    name: str
-    target: str
-    counts: Counts = field(default_factory=Counts)
-    guarantee: str = ""
-    guarantee_reason: str = ""
-    checks: list[CheckResult] = field(default_factory=list)
-    drift: list[Drift] = field(default_factory=list)
-    note: str = ""
-    intervals_done: int = 0
-    intervals_total: int = 0
-
-    def report(self) -> StreamReport:
-        """Return it as the report has it."""
-        return StreamReport(
-            name=self.name,
-            target=self.target,
-            guarantee=self.guarantee,
-            guarantee_reason=self.guarantee_reason,
-            note=self.note,
-            **{name: getattr(self.counts, name) for name in self.counts.__dataclass_fields__},
-        )
 
 
 @dataclass
@@ -131,13 +104,9 @@ class StreamRun:
     def _load(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> None:
         checks = self._bind(shaper, load)
         self._hold = self._is_whole or any(check.severity == "error" for check in checks.set_checks)
-        given = offered(self.source, request)
-        if (
-            isinstance(load, RawLoad)
-            and not isinstance(given, str)
-            and chosen(self.stream, given, self._target, checks.row_checks).name == "raw"
-        ):
-            last = self._pass_on(load, given)
+        reading = undecoded(self.stream, self.source, request, self._target, checks.row_checks)
+        if reading is not None and isinstance(load, RawLoad):
+            last = self._pass_on(load, reading)
         else:
             last = self._decode(load, request, shaper, described)
         self._finish(load, last)
@@ -296,32 +265,11 @@ class StreamRun:
         return (os.environ.get("MILLSTREAM_MASK_KEY") or self.identity).encode()
 
     def _load_spec(self) -> LoadSpec:
-        stream = self.stream
-        return LoadSpec(
-            pipeline=self.identity,
-            stream=stream.name,
-            run=self.run,
-            holder=self.holder,
-            target=stream.target,
-            mode=stream.mode,
-            disposition=stream.write_disposition,
-            primary_key=tuple(stream.primary_key),
-            contract=stream.contract,
-            cursor_field=stream.cursor.field if stream.cursor else None,
-            full_refresh=self.options.full_refresh,
-            scd2=stream.scd2,
-        )
+        refresh = self.options.full_refresh
+        return load_spec(self.stream, pipeline=self.identity, run=self.run, holder=self.holder, full_refresh=refresh)
 
     def _request(self, position: Position | None) -> ReadRequest:
-        stream = self.stream
-        return ReadRequest(
-            stream=stream.name,
-            mode=stream.mode,
-            cursor_field=stream.cursor.field if stream.cursor else None,
-            lag=duration(stream.cursor.lag) if stream.cursor and stream.cursor.lag else None,
-            position=position,
-            columns=tuple(stream.select),
-        )
+        return read_request(self.stream, position)
 
 
 def _committed(load: StreamLoad) -> Counts:

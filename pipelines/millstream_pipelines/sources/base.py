@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from millstream_pipelines.batch import Batch, Position
+from millstream_pipelines.raw_copy import RawReading
 from millstream_pipelines.schema import Schema
 
 
@@ -121,4 +122,13 @@ class CancellableSource(Protocol):
 
     def cancel(self) -> None:
         """Make the reads that other threads are in fail now. Called when their rows are not wanted any more."""
+        ...
+
+
+@runtime_checkable
+class RawSource(Protocol):
+    """A source that can give rows undecoded."""
+
+    def raw(self, request: ReadRequest) -> RawReading | str:
+        """Return the reading, or why this request must be decoded. Reads no rows yet."""
         ...
