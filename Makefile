@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # uv installs the same lock four times as fast; where it cannot (no wheel, a mirror it does not know), pip does.
-UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 PACKAGES := crds operator pipelines charts tests examples
 GENERATE = $(BIN)/python -m millstream_api.crd $(1) && $(BIN)/python -m millstream_pipelines.cli.reference $(1)
 

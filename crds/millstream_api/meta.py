@@ -41,7 +41,8 @@ Quantity = Annotated[
 class ApiModel(BaseModel):
     """A part of the API: camelCase outside, snake_case inside, unknown fields refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+    # A run needs a handful of the models: each is built when it is first used.
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", defer_build=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form as users see it (camelCase, no nulls)."""
@@ -80,6 +81,17 @@ class Condition(StatusModel):
     last_transition_time: str = Field(default="", description="When the status last changed, RFC 3339 UTC.")
 
 
+class Toleration(ApiModel):
+    """A toleration as in core/v1."""
+
+    key: str | None = Field(default=None, description="Taint key; empty tolerates every key.")
+    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="How key and value are compared.")
+    value: str | None = Field(default=None, description="Taint value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Taint effect; empty means all."
+    )
+
+
 class PodOverrides(ApiModel):
     """The few fields of a run's pod that users set. The whole PodTemplate stays out: it would bloat every CRD."""
 
@@ -98,20 +110,6 @@ class PodOverrides(ApiModel):
     labels: dict[str, str] | None = Field(default=None, description="Further labels of the pod.")
     annotations: dict[str, str] | None = Field(default=None, description="Further annotations of the pod.")
     env: dict[str, str] | None = Field(default=None, description="Further environment variables. No secrets here.")
-
-
-class Toleration(ApiModel):
-    """A toleration as in core/v1."""
-
-    key: str | None = Field(default=None, description="Taint key; empty tolerates every key.")
-    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="How key and value are compared.")
-    value: str | None = Field(default=None, description="Taint value.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="Taint effect; empty means all."
-    )
-
-
-PodOverrides.model_rebuild()
 
 
 class ConditionedStatus(StatusModel):

@@ -159,6 +159,8 @@ def measure(line: Line, rounds: int, deadline: float) -> dict[str, Any]:
     started = time.monotonic()
     say(f"{line.name}: preparing")
     line.prepare()
+    line.before()
+    small = line.tenth()  # the first run of all: it compiles the modules
     times = Times()
     for number in range(1, rounds + 1):
         if number > 1 and time.monotonic() > deadline:
@@ -174,7 +176,5 @@ def measure(line: Line, rounds: int, deadline: float) -> dict[str, Any]:
         say(f"{line.name}: round {number}: {shown}, ours {times.ours[-1].seconds:.2f} s")
         if number == 1:
             line.verify(times.ours[0].run)
-    line.before()
-    small = line.tenth()
     times.tenth_rss_mib = small.process.rss_mib if small is not None else None
     return {**times.figures(line), "took_s": time.monotonic() - started}
