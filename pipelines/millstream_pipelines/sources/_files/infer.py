@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream_pipelines.sources._files.json import Number
+from millstream_pipelines.sources._files.json_values import Number
 
 _INTEGER = re.compile(r"0|-?[1-9]\d*", re.ASCII)
 _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)

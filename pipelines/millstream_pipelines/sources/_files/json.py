@@ -1,8 +1,9 @@
 """json and ndjson: records become text columns, numbers digit by digit as written, nested values as JSON text.
 
 All columns are text, as for csv: a column whose type changes in mid-file is then a matter for the cast, row by row, and
-no number passes through a double. A line that is no JSON object is a Reject. Of a key given twice in an object, the
-last counts. `json` documents are read value by value: a record is in memory, the document never is.
+no number passes through a double. A line that is no JSON object is a Reject. Of a key given twice in a record, the
+last counts. `json` documents are read value by value: a record is in memory, the document never is. Large blocks of
+ndjson are taken apart by `json_blocks`, and what it leaves line by line.
 """
 
 from __future__ import annotations
@@ -10,63 +11,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Iterator
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.sources._files.config import FileStream
 from millstream_pipelines.sources._files.json_scan import MAX_VALUE_CHARS, JsonScan, ScanError
+from millstream_pipelines.sources._files.json_values import DECODER, as_json, as_text, is_text
 from millstream_pipelines.sources._files.piece import Piece
 from millstream_pipelines.sources._files.text import BLOCK_BYTES, MARKS, Utf8Blocks, unmarked
 from millstream_pipelines.sources._files.unpack import Part
 
+if TYPE_CHECKING:
+    from millstream_pipelines.sources._files.json_blocks import JsonBlocks, Taken
+
 _MARKED = re.compile(MARKS)
 _BATCH_CHARS = 4 * 1024 * 1024
 """JSON text per batch: as Python objects it takes about ten times that."""
-
-
-class Number(str):
-    """A number as it was written, where a Python number would not keep it."""
-
-    __slots__ = ()
-
-
-def _refused(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_float=Number, parse_constant=_refused)
-_HUGE_DECODER = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refused)
-"""For integers of more digits than Python converts (4300)."""
-
-
-def decoded(text: str) -> Any:
-    """Return a JSON value with every number exact. Raises ValueError, RecursionError.
-
-    orjson is five times faster and exact unless a value is a float (it reads integers past 64 bits as floats too):
-    then the line is read again. A float inside a nested value is looked for in the text.
-    """
-    try:
-        found = orjson.loads(text)
-        if type(found) is dict:
-            kinds = set(map(type, found.values()))
-            if float not in kinds and (kinds.isdisjoint(_NESTED) or _FRACTION.search(text) is None):
-                return found
-    except orjson.JSONDecodeError:
-        pass  # the other decoder says why, and takes halves of surrogate pairs, which are refused later
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        return _HUGE_DECODER.decode(text)
-
-
-_NESTED = frozenset((dict, list))
-_FRACTION = re.compile(r"[0-9][.eE]|[0-9]{19}")
+_SMALL_BYTES = 128 * 1024
+"""Below this the line-by-line reader is done before DuckDB has started."""
 
 
 class JsonReader:
@@ -75,13 +43,28 @@ class JsonReader:
     def __init__(self, part: Part, stream: FileStream, nested: frozenset[str] = frozenset()) -> None:
         self._part, self._stream, self._nested = part, stream, nested
         self._text = Utf8Blocks(part, stream.encoding)
+        self._opened: JsonBlocks | None = None
 
     def pieces(self) -> Generator[Piece, None, None]:
         """Yield text columns: the keys of the records of each piece, in order of appearance."""
+        with closing(self._by_block() if self._part.format == "ndjson" else self._by_value()) as pieces:
+            yield from pieces
+
+    def records(self) -> Iterator[tuple[dict[str, Any] | Reject, int]]:
+        """Yield each record as Python values, numbers exact, or its Reject; and its size in characters."""
+        if self._part.format != "ndjson":
+            yield from self._values()
+            return
+        for number, block in self._blocks(BLOCK_BYTES):
+            for place, line in enumerate(block.split(b"\n")):
+                if text := line.decode().strip():
+                    yield self._record(text, number + place), len(text)
+
+    def _by_value(self) -> Generator[Piece, None, None]:
         records: list[dict[str, Any]] = []
         rejects: list[Reject] = []
         chars = 0
-        for record, size in self.records():
+        for record, size in self._values():
             (rejects if isinstance(record, Reject) else records).append(record)  # type: ignore[arg-type]
             chars += size
             if chars >= _BATCH_CHARS:
@@ -90,36 +73,65 @@ class JsonReader:
         if records or rejects:
             yield self._piece(records, rejects)
 
-    def records(self) -> Iterator[tuple[dict[str, Any] | Reject, int]]:
-        """Yield each record as Python values, numbers exact, or its Reject; and its size in characters."""
-        return self._lines() if self._part.format == "ndjson" else self._values()
+    def _by_block(self) -> Generator[Piece, None, None]:
+        try:
+            for number, block in self._blocks(_BATCH_CHARS):
+                piece = self._block_piece(block, number)
+                if piece.data.num_rows or piece.rejects:
+                    yield piece
+        finally:
+            if self._opened is not None:
+                self._opened.close()
 
-    def _lines(self) -> Iterator[tuple[dict[str, Any] | Reject, int]]:
-        rest = b""
-        number = 0
-        while block := self._text.read(BLOCK_BYTES):
-            lines = (rest + block).split(b"\n") if b"\n" in block else [rest + block]
-            rest = lines.pop()
+    def _blocks(self, size_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """Yield blocks of whole lines, each with the number of its first."""
+        rest, number = b"", 1
+        while read := self._text.read(size_bytes):
+            end = read.rfind(b"\n")
+            whole, rest = (b"", rest + read) if end < 0 else (rest + read[:end], read[end + 1 :])
+            lines = 0 if end < 0 else whole.count(b"\n") + 1
             if len(rest) > MAX_VALUE_CHARS:
-                raise DataError(f"{self._part.where}: line {number + len(lines) + 1} is over {MAX_VALUE_CHARS} bytes")
-            for line in lines:
-                number += 1
-                if text := line.decode().strip():
-                    yield self._record(text, number), len(text)
+                raise DataError(f"{self._part.where}: line {number + lines} is over {MAX_VALUE_CHARS} bytes")
+            if whole:
+                yield number, whole
+            number += lines
+
+    def _block_piece(self, block: bytes, number: int) -> Piece:
+        lines = pc.split_pattern(pa.array([block], pa.binary()).cast(pa.string()), "\n").flatten()
+        taken = None
+        if len(block) >= _SMALL_BYTES and not self._text.tainted:
+            if self._opened is None:
+                from millstream_pipelines.sources._files.json_blocks import JsonBlocks
+
+                self._opened = JsonBlocks()
+            taken = self._opened.taken(block, lines, self._nested)
+        left = range(len(lines)) if taken is None else taken.left
+        records: list[dict[str, Any]] = []
+        places: list[int] = []
+        rejects: list[Reject] = []
+        for place, line in zip(left, lines.take(pa.array(left, pa.int64())).to_pylist(), strict=True):
+            if text := line.strip():
+                found = self._record(text, number + place)
+                if isinstance(found, Reject):
+                    rejects.append(found)
+                else:
+                    records.append(found)
+                    places.append(place)
+        return self._piece(records, rejects, taken, places)
 
     def _record(self, text: str, line: int) -> dict[str, Any] | Reject:
         raw = {"_raw": text, "_file": self._part.label, "_line": line}
         if self._text.tainted and _MARKED.search(text):
             return self._undecodable({**raw, "_raw": unmarked(text)})
         try:
-            found = decoded(text)
+            found = DECODER.decode(text)
         except (ValueError, RecursionError) as error:
             why = str(error) if isinstance(error, ValueError) else "nested too deep"
             return Reject("malformed_row", f"line {line} of '{self._part.label}' is not JSON: {why}", raw)
         return self._object(found, raw)
 
     def _values(self) -> Iterator[tuple[dict[str, Any] | Reject, int]]:
-        scan = JsonScan(_DECODER, self._text.read)
+        scan = JsonScan(DECODER, self._text.read)
         try:
             for found, text in scan.values(self._stream.record_path):
                 raw = {"_raw": text, "_file": self._part.label}
@@ -139,22 +151,47 @@ class JsonReader:
         kind = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(type(found), "a number")
         return Reject("malformed_row", f"a record in '{self._part.label}' is {kind}, not an object", raw)
 
-    def _piece(self, records: list[dict[str, Any]], rejects: list[Reject]) -> Piece:
+    def _piece(
+        self, records: list[dict[str, Any]], rejects: list[Reject], taken: Taken | None = None, places: Any = ()
+    ) -> Piece:
+        """Return records, and what was taken apart already, in the order of their lines (`places`)."""
         try:
-            return Piece(self._columns(records), rejects)
+            return Piece(self._joined(records, taken, places), rejects)
         except (UnicodeEncodeError, orjson.JSONEncodeError):
-            # A \ud800 without its other half is legal JSON and no text.
-            good = [record for record in records if _is_text(record)]
-            message = f"half a surrogate pair, which is no text, in file '{self._part.label}'"
-            bad = [
-                Reject("encoding", message, {"_raw": json.dumps(record), "_file": self._part.label})
-                for record in records
-                if not _is_text(record)
-            ]
-            return Piece(self._columns(good), [*rejects, *bad])
+            refused = [self._unwritable(record) for record in records]
+            good = [number for number, reject in enumerate(refused) if reject is None]
+            kept = self._joined([records[n] for n in good], taken, [places[n] for n in good if places])
+            return Piece(kept, [*rejects, *(reject for reject in refused if reject is not None)])
 
-    def _columns(self, records: list[dict[str, Any]]) -> pa.RecordBatch:
-        names: dict[str, Any] = {}
+    def _unwritable(self, record: dict[str, Any]) -> Reject | None:
+        """Return the Reject of a record that JSON allows and no column can hold."""
+        try:
+            self._columns([record], [])
+        except UnicodeEncodeError:
+            half = True
+        except orjson.JSONEncodeError:
+            half = not is_text(record)
+        else:
+            return None
+        raw = {"_raw": json.dumps(record), "_file": self._part.label}
+        if half:  # a \ud800 without its other half
+            return Reject("encoding", f"half a surrogate pair, which is no text, in file '{self._part.label}'", raw)
+        return Reject("malformed_row", f"a record in '{self._part.label}' is nested too deep", raw)
+
+    def _joined(self, records: list[dict[str, Any]], taken: Taken | None, places: list[int]) -> pa.RecordBatch:
+        if taken is None:
+            return self._columns(records, [])
+        if not records:
+            return taken.rows
+        slow = self._columns(records, taken.rows.schema.names)
+        quick = taken.rows
+        for name in slow.schema.names[quick.num_columns :]:
+            quick = quick.append_column(name, pa.nulls(quick.num_rows, pa.string()))
+        order = pc.sort_indices(pa.concat_arrays([taken.places, pa.array(places, pa.int64())]))
+        return pa.concat_batches([quick, slow]).take(order)
+
+    def _columns(self, records: list[dict[str, Any]], before: list[str]) -> pa.RecordBatch:
+        names: dict[str, Any] = dict.fromkeys(before)
         for record in records:
             names.update(record)
         for name in names:
@@ -170,52 +207,7 @@ def _column(values: list[Any], nested: bool) -> pa.Array:
     kinds = set(map(type, values)) - {type(None)}
     if kinds <= {str} and not nested:
         return pa.array(values, pa.string())
-    if kinds in ({int}, {bool}):
-        try:
-            return pa.array(values, pa.int64() if int in kinds else pa.bool_()).cast(pa.string())
-        except OverflowError:
-            return pa.array([None if value is None else str(value) for value in values], pa.string())
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_()).cast(pa.string())
     write = as_json if nested else as_text
     return pa.array([write(value) for value in values], pa.string())
-
-
-def as_text(value: Any) -> str | None:
-    """Return a JSON value as the text a cast reads: strings bare, nested values as JSON."""
-    if value is None or type(value) is str:
-        return value
-    if isinstance(value, Number):
-        return str(value)
-    return as_json(value)
-
-
-def as_json(value: Any) -> str | None:
-    """Return a JSON value as JSON text; null is NULL. Numbers keep every digit."""
-    if value is None:
-        return None
-    try:
-        return orjson.dumps(value, default=_written, option=orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
-    except orjson.JSONEncodeError:
-        return orjson.dumps(_spelled(value), default=_written, option=orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
-
-
-def _spelled(value: Any) -> Any:
-    """Return a value with its integers as they are written: orjson refuses those past 64 bits."""
-    if isinstance(value, dict):
-        return {name: _spelled(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_spelled(item) for item in value]
-    return Number(value) if type(value) is int else value
-
-
-def _written(value: Any) -> orjson.Fragment:
-    if isinstance(value, Number):
-        return orjson.Fragment(value.encode())
-    raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
-def _is_text(record: dict[str, Any]) -> bool:
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

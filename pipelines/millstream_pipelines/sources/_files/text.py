@@ -18,6 +18,7 @@ BLOCK_BYTES = 2 * 1024 * 1024
 """Text per block: also the longest row that can be read."""
 
 MARKS = "[\ufdd0-\ufdef]"
+_MARK_BYTES = b"\xef\xb7"  # what all marks begin with in UTF-8
 _PAIR = re.compile("([\ufdd0-\ufddf])([\ufde0-\ufdef])")
 
 
@@ -87,8 +88,9 @@ class Utf8Blocks(io.RawIOBase):
                 text += "\n"
             self._begun = self._begun or bool(text)
             if text:
-                self.tainted = self.tainted or (not text.isascii() and _PAIR.search(text) is not None)
-                return text.encode()
+                given = text.encode()
+                self.tainted = self.tainted or (_MARK_BYTES in given and _PAIR.search(text) is not None)
+                return given
         return b""
 
 
