@@ -12,7 +12,6 @@ def require_abilities(stream: StreamSpec, warehouse: Warehouse) -> None:
     abilities = abilities_of(warehouse)
     asked: list[tuple[str, bool, str]] = [
         ("scd2", stream.write_disposition == "scd2", "writeDisposition 'scd2'"),
-        ("scd2 of all rows", stream.write_disposition == "scd2" and stream.mode == "full", "scd2 in mode 'full'"),
         ("deletes", bool(stream.deletes.column or stream.deletes.reconcile_every), "`deletes`"),
     ]
     for ability, wanted, field in asked:

@@ -9,6 +9,7 @@ from millstream_api import Drift
 from millstream_api.pipeline import TransformSpec
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
+from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
@@ -86,7 +87,7 @@ def differences(request: RunRequest) -> list[StreamDiff]:
 
 
 def _difference(stream: StreamSpec, source: Source, warehouse: Warehouse) -> StreamDiff:
-    info = source.describe(stream.name, tuple(stream.select))
+    info = source.describe(stream.name, read_columns(stream))
     wanted = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
     shape = warehouse.shape_of(stream.target, wanted)
     if shape is None:
@@ -102,7 +103,7 @@ def _difference(stream: StreamSpec, source: Source, warehouse: Warehouse) -> Str
 
 def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: str, run: str) -> StreamPlan:
     require_abilities(stream, warehouse)
-    info = source.describe(stream.name, tuple(stream.select))
+    info = source.describe(stream.name, read_columns(stream))
     wanted: Schema = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
     request = read_request(stream)
     name, why = guarantee(stream, *source.guarantee(request))

@@ -14,6 +14,7 @@ from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.budgets import Budget
+from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
@@ -22,6 +23,7 @@ from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
 from millstream_pipelines.raw_copy import RawReading
 from millstream_pipelines.raw_run import pass_on, undecoded
+from millstream_pipelines.reconciling import Reconciler, require_complete
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.schema import Schema, schema_of
 from millstream_pipelines.set_checks import enforce
@@ -62,16 +64,16 @@ class StreamRun:
         self._last_commit_s = time.monotonic()
         self._hold = False  # until everything is in: one transaction for all
         self._checks: RowChecks | None = None
-        self._target = Schema(())
         self._settled = Counts()  # of the open transaction
         self._accounts = Accounts(f"stream '{self.stream.name}'")
+        self._described = self._target = Schema(())
 
     def go(self) -> None:
         """Load the stream. A failure before the last commit leaves what was committed and its position."""
         stream = self.stream
         require_abilities(stream, self.warehouse)
         self.progress.stage(stream.name, "describe")
-        info = self.source.describe(stream.name, tuple(stream.select))
+        info = self.source.describe(stream.name, read_columns(stream))
         shaper = Shaper(stream, info.schema, f"stream '{stream.name}'", self._mask_key())
         self._decide(info.schema)
         load = self.warehouse.load(self._load_spec())
@@ -80,8 +82,11 @@ class StreamRun:
             request = self._request(load.position)
             self.result.guarantee, self.result.guarantee_reason = guarantee(stream, *self.source.guarantee(request))
             if load.already_done is None:
+                require_complete(stream, self.options, self.source, request)
+                self._reconciler = Reconciler(stream, load, self.options, self._mask_key())
                 self.progress.stage(stream.name, "load")
                 self._load(load, request, shaper, info.schema)
+                self._read_keys()
         except LeftOutError as why:
             load.rollback()
             self.result.note = f"left out: {why}"
@@ -153,7 +158,7 @@ class StreamRun:
         target = load.shape(shaper.schema)
         reached("shaped")
         shaper.bind(target)
-        self._target = target
+        self._described, self._target = shaper.source, target
         owner = f"stream '{self.stream.name}'"
         self._checks = RowChecks(self.stream.checks, target, owner, private=shaper.private, before=self._checks)
         return self._checks
@@ -193,6 +198,7 @@ class StreamRun:
         self._refused += kept[: _MAX_REFUSED - len(self._refused)]
         self._judge()
         load.write(rows, kept, counts)
+        self._reconciler.set_aside(batch, rejects, self._described, self._target)
         reached("written")
         self._passing(0)
 
@@ -248,15 +254,23 @@ class StreamRun:
         if due:
             self._settle(load)
         self._judge(final=True)
+        self._settled = self._settled + self._reconciler.sweep_read()
         checks = self._bound
         found = []
         if checks.set_checks:
             self.progress.stage(self.stream.name, "checks")
             found = [check.evaluate(self.warehouse, self.stream.target) for check in checks.set_checks]
-        self.result.checks = self._reported([*checks.results(), *found])
+        self.result.checks = self._reported([*checks.results(), *found, *self._reconciler.result])
         enforce(f"stream '{self.stream.name}'", found)
         if due:
             self._commit(load, last)
+
+    def _read_keys(self) -> None:
+        counts = self._reconciler.read_keys(self.source, self._described, self._target, self.progress)
+        if counts is not None:
+            self._accounts.committed(counts)
+        if self.stream.mode != "full":
+            self.result.checks += self._reported(self._reconciler.result)
 
     def _reported(self, results: list[CheckResult]) -> list[CheckResult]:
         return [item.model_copy(update={"target": self.stream.target}) for item in results]

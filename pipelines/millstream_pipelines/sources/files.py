@@ -102,6 +102,12 @@ class FilesSource:
         """Return exact: name, ETag and row number say where reading goes on."""
         return "exact", _GUARANTEE
 
+    def why_incomplete(self, request: ReadRequest) -> str | None:
+        """Return None in mode full: the files are the state. In mode incremental they are deliveries, and may go."""
+        if request.mode == "full":
+            return None
+        return "in mode incremental a file is a delivery, and a row is not gone with its file; use mode full"
+
     def close(self) -> None:
         """Close the connections."""
         self._store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -16,9 +17,6 @@ from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses.fitting import TableShape
-
-DELETED = "_millstream_deleted"
-"""The column of a written batch that says which rows are marked as deleted; never a column of the target."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class LoadSpec:
     full_refresh: bool = False
     scd2: Scd2 = field(default_factory=Scd2)
     deletes: bool = False
-    """Rows come with a last boolean column DELETED, true where the source marks a key as gone."""
+    """Rows come with a last boolean column `batch.DELETED`, true where the source marks a key as gone."""
+    sweeps: bool = False
+    """In mode full: `SweepingLoad.sweep` is going to ask which keys were written."""
     window: str | None = None
     """A backfill's window, the same text whenever the same window is loaded; None for every other load."""
 
@@ -149,6 +149,26 @@ class StreamLoad(Protocol):
 
     def chunks(self) -> list[Chunk]:
         """Return what this attempt has committed, in order, from the ledger."""
+        ...
+
+
+@runtime_checkable
+class SweepingLoad(StreamLoad, Protocol):
+    """A load that can take out what the source has no more. With feature `deletes`, or `scd2` for mode full."""
+
+    since_reconciled: timedelta | None
+    """How long ago keys were compared last, by the warehouse's clock; None when they never were."""
+
+    def present(self, keys: pa.RecordBatch) -> None:
+        """Note keys that the source has now: the columns of the primary key in its order, in the types of `shape`."""
+        ...
+
+    def sweep(self) -> int:
+        """Take out, or end the validity of, the rows whose key was neither noted nor, with `sweeps`, written.
+
+        All of it in the open transaction, after `settle`; `commit` follows. Returns how many rows. Raises DataError
+        when nothing would be left (unless `full_refresh` consents), ConfigurationError when others load the table.
+        """
         ...
 
 

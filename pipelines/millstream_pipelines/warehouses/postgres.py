@@ -29,7 +29,7 @@ class PostgresWarehouse:
 
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
-    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "backfill"})
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "deletes", "backfill"})
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self._config = config
