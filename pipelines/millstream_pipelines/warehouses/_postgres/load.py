@@ -284,9 +284,7 @@ class PostgresLoad:
             with self._translating(f"committing into {spec.target}"):
                 self._lease.advance(where)
                 reached("position-advanced")
-                ledger.enter(self._connection, spec, self._lease, counts, self._digest.hexdigest(), where)
-                if self._swept:
-                    sweeping.note_time(self._connection, spec)
+                self._enter(counts, where)
                 reached("ledger-entered")
                 self._connection.commit()
         except BaseException:
@@ -295,6 +293,11 @@ class PostgresLoad:
         self._lease.seq += 1
         self._open = False
         self._reset()
+
+    def _enter(self, counts: Counts, position: str | None) -> None:
+        ledger.enter(self._connection, self._spec, self._lease, counts, self._digest.hexdigest(), position)
+        if self._swept:
+            sweeping.note_time(self._connection, self._spec)
 
     def rollback(self) -> None:
         """See `StreamLoad.rollback`."""
