@@ -127,3 +127,11 @@ class Reconciler:
         if not isinstance(self.load, SweepingLoad):
             raise MillstreamError(f"stream '{self.stream.name}': the load of this warehouse cannot sweep")
         return self.load
+
+
+def reconciler(
+    stream: StreamSpec, load: StreamLoad, options: RunOptions, mask_key: bytes, source: Source, request: ReadRequest
+) -> Reconciler:
+    """Return what follows absent rows in this run. Raises ConfigurationError where the source cannot list all keys."""
+    require_complete(stream, options, source, request)
+    return Reconciler(stream, load, options, mask_key)

@@ -23,7 +23,7 @@ from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
 from millstream_pipelines.raw_copy import RawReading
 from millstream_pipelines.raw_run import pass_on, undecoded
-from millstream_pipelines.reconciling import Reconciler, require_complete
+from millstream_pipelines.reconciling import reconciler
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.schema import Schema, schema_of
 from millstream_pipelines.set_checks import enforce
@@ -82,11 +82,10 @@ class StreamRun:
             request = self._request(load.position)
             self.result.guarantee, self.result.guarantee_reason = guarantee(stream, *self.source.guarantee(request))
             if load.already_done is None:
-                require_complete(stream, self.options, self.source, request)
-                self._reconciler = Reconciler(stream, load, self.options, self._mask_key())
+                self._reconciler = reconciler(stream, load, self.options, self._mask_key(), self.source, request)
                 self.progress.stage(stream.name, "load")
                 self._load(load, request, shaper, info.schema)
-                self._read_keys()
+                self._follow_deletes()
         except LeftOutError as why:
             load.rollback()
             self.result.note = f"left out: {why}"
@@ -260,17 +259,15 @@ class StreamRun:
         if checks.set_checks:
             self.progress.stage(self.stream.name, "checks")
             found = [check.evaluate(self.warehouse, self.stream.target) for check in checks.set_checks]
-        self.result.checks = self._reported([*checks.results(), *found, *self._reconciler.result])
+        self.result.checks = self._reported([*checks.results(), *found])
         enforce(f"stream '{self.stream.name}'", found)
         if due:
             self._commit(load, last)
 
-    def _read_keys(self) -> None:
-        counts = self._reconciler.read_keys(self.source, self._described, self._target, self.progress)
-        if counts is not None:
-            self._accounts.committed(counts)
-        if self.stream.mode != "full":
-            self.result.checks += self._reported(self._reconciler.result)
+    def _follow_deletes(self) -> None:
+        if (done := self._reconciler.read_keys(self.source, self._described, self._target, self.progress)) is not None:
+            self._accounts.committed(done)
+        self.result.checks += self._reported(self._reconciler.result)
 
     def _reported(self, results: list[CheckResult]) -> list[CheckResult]:
         return [item.model_copy(update={"target": self.stream.target}) for item in results]

@@ -42,12 +42,14 @@ def note_staged(connection: Connection, made: stage.StagePlan) -> None:
 
 def sweep(connection: Connection, made: stage.StagePlan, spec: LoadSpec) -> int:
     """Take out of the target what is not among the keys; return how many rows. See `SweepingLoad.sweep`."""
+    spellings = [spec.target, f"public.{spec.target}", spec.target.removeprefix("public.")]
     other = one(
         connection,
-        "SELECT o.pipeline, o.stream FROM _millstream.ledger o WHERE o.target = %s "
-        "AND (o.pipeline, split_part(o.stream, '@', 1)) <> (%s, %s) AND o.loaded > 0 AND o.committed_at > (SELECT min(l.committed_at) "
-        "FROM _millstream.ledger l WHERE (l.pipeline, l.stream) = (%s, %s)) LIMIT 1",
-        (spec.target, spec.pipeline, spec.stream, spec.pipeline, spec.stream),
+        "SELECT o.pipeline, o.stream FROM _millstream.ledger o WHERE o.target = ANY (%s) "
+        "AND NOT (o.pipeline = %s AND o.stream IN (%s, %s)) AND o.loaded > 0 "
+        "AND o.committed_at > (SELECT min(l.committed_at) FROM _millstream.ledger l "
+        "WHERE (l.pipeline, l.stream) = (%s, %s)) LIMIT 1",
+        (spellings, spec.pipeline, spec.stream, f"{spec.stream}@backfill", spec.pipeline, spec.stream),
     )
     if other is not None:
         raise loaded_by_others(spec, *other)
