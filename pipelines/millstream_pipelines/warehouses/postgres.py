@@ -18,6 +18,7 @@ from millstream_pipelines.warehouses._postgres.backfill import PostgresBackfill
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad, fitted
 from millstream_pipelines.warehouses._postgres.merging import merge_statements
+from millstream_pipelines.warehouses._postgres.sweeping_load import PostgresSweepingLoad
 from millstream_pipelines.warehouses._postgres.tables import read_shape
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
 from millstream_pipelines.warehouses.fitting import TableShape
@@ -56,7 +57,7 @@ class PostgresWarehouse:
 
     def load(self, spec: LoadSpec) -> PostgresLoad:
         """See `Warehouse.load`."""
-        made = PostgresLoad if spec.window is None else PostgresBackfill
+        made = PostgresSweepingLoad if spec.window is None else PostgresBackfill
         self._loading = made(lambda: self.connection, spec, self._owner)
         return self._loading
 

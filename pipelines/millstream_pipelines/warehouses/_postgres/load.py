@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 
 import psycopg2
 import pyarrow as pa
@@ -18,7 +17,7 @@ from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.raw_copy import SinkClosedError
 from millstream_pipelines.schema import Schema
-from millstream_pipelines.warehouses._postgres import ledger, quarantine, refusals, stage, sweeping
+from millstream_pipelines.warehouses._postgres import ledger, quarantine, refusals, stage
 from millstream_pipelines.warehouses._postgres.connection import run, translated
 from millstream_pipelines.warehouses._postgres.copying import CopyIn
 from millstream_pipelines.warehouses._postgres.encoding import encoded, is_native
@@ -76,7 +75,6 @@ class PostgresLoad:
         self._has_stage = False
         self._settled = False
         self._shaped_inside = False
-        self._swept = False
         self._digest = hashlib.blake2b(digest_size=16)
 
     @contextmanager
@@ -211,8 +209,6 @@ class PostgresLoad:
         return self._counts
 
     def _merge(self, plan: stage.StagePlan) -> None:
-        if self._spec.sweeps:
-            sweeping.note_staged(self._connection, plan)
         run(self._connection, "SAVEPOINT millstream_merge")
         try:
             merged = merge(self._connection, plan, self._spec, self._staged_rows)
@@ -232,38 +228,6 @@ class PostgresLoad:
         self._staged_rows -= refused
         kept = self._spec.contract.rows == "quarantine"
         self._counts = self._counts + Counts(quarantined=refused if kept else 0, filtered=0 if kept else refused)
-
-    # -- absent rows --------------------------------------------------------------------------------------------
-
-    @property
-    def since_reconciled(self) -> timedelta | None:
-        """See `SweepingLoad.since_reconciled`."""
-        with self._translating("reading the state"):
-            age = sweeping.age(self._connection, self._spec)
-            if not self._open:
-                self._connection.commit()
-        return age
-
-    def present(self, keys: pa.RecordBatch) -> None:
-        """See `SweepingLoad.present`."""
-        with self._translating("noting keys"):
-            sweeping.note(self._connection, self._ready(), keys)
-
-    def sweep(self) -> int:
-        """See `SweepingLoad.sweep`."""
-        with self._translating(f"taking absent rows out of {self._spec.target}"):
-            deleted = sweeping.sweep(self._connection, self._ready(), self._spec)
-        self._counts = self._counts + Counts(deleted=deleted)
-        self._swept = True
-        return deleted
-
-    def _ready(self) -> stage.StagePlan:
-        if self._plan is None:
-            raise MillstreamError("shape() comes first")
-        if not self._open:
-            self._begin()
-        self.pause()
-        return self._plan
 
     # -- commit -------------------------------------------------------------------------------------------------
 
@@ -296,8 +260,6 @@ class PostgresLoad:
 
     def _enter(self, counts: Counts, position: str | None) -> None:
         ledger.enter(self._connection, self._spec, self._lease, counts, self._digest.hexdigest(), position)
-        if self._swept:
-            sweeping.note_time(self._connection, self._spec)
 
     def rollback(self) -> None:
         """See `StreamLoad.rollback`."""

@@ -135,7 +135,7 @@ def delete_statement(made: StagePlan, target: str) -> str:
     keys = ", ".join(quote(name) for name in made.key)
     same = " AND ".join(f"t.{quote(name)} = g.{quote(name)}" for name in made.key)
     return (
-        f"WITH g AS (SELECT {keys} FROM {made.winners} WHERE {DELETED}{_not_older(made, target)}), "
+        f"WITH g AS (SELECT {keys} FROM {made.winners} WHERE {DELETED}), "
         f"d AS (DELETE FROM {quote_table(target)} t USING g WHERE {same} RETURNING 1) "
         "SELECT (SELECT count(*) FROM g), (SELECT count(*) FROM d)"
     )
@@ -147,13 +147,6 @@ def key_count(made: StagePlan, target: str) -> str:
         return (
             f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(quote(name) for name in made.key)} FROM {made.rows}) k"
         )
-    return f"SELECT count(*) FROM {made.winners} WHERE true{_not_older(made, target)}"
-
-
-def _not_older(made: StagePlan, target: str) -> str:
-    """Return the condition on winners that leaves newer rows of the target alone, where that is asked."""
-    if not (made.newer_only and made.cursor):
-        return ""
     same = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in made.key)
     newer = f"SELECT FROM {quote_table(target)} t WHERE {same} AND t.{quote(made.cursor)} > s.{quote(made.cursor)}"
-    return f" AND NOT EXISTS ({newer})"
+    return f"SELECT count(*) FROM {made.winners} WHERE NOT EXISTS ({newer})"
