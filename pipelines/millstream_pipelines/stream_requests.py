@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Position
-from millstream_pipelines.deletes import follows_absence, read_columns
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.sources.base import ReadRequest
 from millstream_pipelines.warehouses.base import LoadSpec
@@ -25,8 +24,7 @@ def load_spec(stream: StreamSpec, *, pipeline: str, run: str, holder: str, full_
         cursor_field=stream.cursor.field if stream.cursor else None,
         full_refresh=full_refresh,
         scd2=stream.scd2,
-        deletes=stream.deletes.column is not None,
-        sweeps=stream.mode == "full" and follows_absence(stream),
+        numbered=stream.nested.lists == "tables",
     )
 
 
@@ -38,5 +36,5 @@ def read_request(stream: StreamSpec, position: Position | None = None) -> ReadRe
         cursor_field=stream.cursor.field if stream.cursor else None,
         lag=duration(stream.cursor.lag) if stream.cursor and stream.cursor.lag else None,
         position=position,
-        columns=read_columns(stream),
+        columns=tuple(stream.select),
     )
