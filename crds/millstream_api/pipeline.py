@@ -177,6 +177,12 @@ class PipelineSpec(ApiModel):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
+        for stream in self.streams if self.extract.shards > 1 else ():
+            if stream.deletes.reconcile_every or (stream.mode == "full" and stream.write_disposition == "scd2"):
+                raise ValueError(
+                    f"stream '{stream.name}': what is gone is told from all keys, and a shard sees only its own; set "
+                    "extract.shards to 1, or leave out deletes.reconcileEvery and scd2 in mode 'full'"
+                )
         return self
 
 

@@ -47,6 +47,9 @@ class PipelineRunStatus(ConditionedStatus):
     rows_quarantined: int | None = Field(default=None, description="Rows set aside.")
     rows_duplicate: int | None = Field(default=None, description="Rows with the key of a later row.")
     rows_filtered: int | None = Field(default=None, description="Rows the filter left out.")
+    rows_deleted: int | None = Field(
+        default=None, description="Rows taken out of the targets, or whose validity ended; no part of the sum."
+    )
     bytes_read: int | None = Field(default=None, description="Bytes read from the source, as Arrow.")
     guarantee: str | None = Field(default=None, description="Weakest delivery guarantee of the streams.")
     freshness: str | None = Field(default=None, description="Time of the newest row, RFC 3339 UTC.")

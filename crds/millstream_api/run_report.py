@@ -33,7 +33,7 @@ class StreamReport(StatusModel):
     read: int = Field(default=0, description="Rows read from the source.")
     loaded: int = Field(default=0, description="Rows written to the target.")
     quarantined: int = Field(default=0, description="Rows set aside.")
-    duplicate: int = Field(default=0, description="Rows with the key of a later row.")
+    duplicate: int = Field(default=0, description="Rows with the key of a later row, or (scd2) that change nothing.")
     filtered: int = Field(default=0, description="Rows the filter left out.")
     bytes_read: int = Field(default=0, description="Bytes read, as Arrow.")
     deleted: int = Field(

@@ -53,8 +53,8 @@ class Nested(ApiModel):
     )
     lists: Literal["json", "tables"] = Field(
         default="json",
-        description="A list becomes one jsonb column, or a child table `target__field` with the parent's primary key "
-        "(`_parent_<column>`), the place in the list (`_index`) and the elements' fields; needs `primaryKey`.",
+        description="A list becomes one jsonb column, or a child table `target__field` that carries the parent's "
+        "primary key and the place in the list; needs `primaryKey`.",
     )
     max_depth: int = Field(
         default=3, ge=1, le=8, description="Levels that are taken apart; what lies deeper stays one jsonb column."
@@ -78,12 +78,13 @@ class Deletes(ApiModel):
 
     column: Identifier | None = Field(
         default=None,
-        description="Source column that marks a deleted row: true, or any value that is neither NULL nor false.",
+        description="Column that marks a deleted row, of the source (loaded or not) or made under `columns`: true, a "
+        "number but 0, a time, or a text but an empty one, `0`, `f`, `false`, `n`, `no` and `off`.",
     )
     reconcile_every: Duration | None = Field(
         default=None,
-        description="At most this often a run compares all keys of source and target and takes out the rows whose key "
-        "is gone, for example `24h`.",
+        description="At most this often a run reads all keys of the source and takes out the rows whose key is gone, "
+        "for example `24h`; `0s` means at every run.",
     )
 
 

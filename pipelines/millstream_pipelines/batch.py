@@ -21,8 +21,8 @@ def _max_rows(text: str | None) -> int:
 MAX_BATCH_ROWS = _max_rows(os.environ.get("MILLSTREAM_BATCH_ROWS"))
 MAX_BATCH_BYTES = 64 * 1024 * 1024
 
-ROW = "_millstream_row"
-"""Column of a batch that numbers its rows, where child rows refer to them. It reaches no target."""
+DELETED = "_millstream_deleted"
+"""The last column of shaped rows that says which of them the source marks as deleted; never a column of a target."""
 
 Position = dict[str, Any]
 """Where to go on reading: JSON that only the source understands. Committed with the rows before it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from millstream_api.stream import ColumnSpec, StreamSpec
 from millstream_pipelines.casting import castable
@@ -33,41 +33,27 @@ class ColumnPlan:
     hidden: dict[str, Mask]
 
 
-@dataclass(frozen=True)
-class Unnested:
-    """What became of nested columns: see `nested`."""
-
-    origins: Mapping[str, str] = field(default_factory=dict)
-    """Column made → nested column it comes from. Quarantined rows show the latter."""
-    apart: frozenset[str] = frozenset()
-    """Nested columns that were taken apart whole; they reach no target."""
-
-
-def plan_columns(stream: StreamSpec, source: Schema, owner: str, unnested: Unnested | None = None) -> ColumnPlan:
+def plan_columns(stream: StreamSpec, source: Schema, owner: str) -> ColumnPlan:
     """Decide the columns of a stream.
 
     Pass-through columns keep the source's order, a named column stands where its source column stood, a computed
     one that replaces no source column goes last. Raises ConfigurationError that names the column.
     """
-    unnested = unnested or Unnested()
-    taken = _taken(stream, source, owner, unnested)
+    taken = _taken(stream, source, owner)
     for spec in stream.columns:
         if spec.expression is None and taken.get(spec.source or spec.name) is None:
             raise _unknown_column(spec, stream, source, taken, owner)
     outputs: list[Output] = []
     for column in taken:
         named = [spec for spec in stream.columns if _place(spec) == column.name]
-        if not named and column.name not in unnested.apart:
+        if not named:
             outputs.append(Output(column, source=column.name))
         outputs += [_output(spec, taken, owner) for spec in named if not spec.drop]
     outputs += [
         _output(spec, taken, owner) for spec in stream.columns if taken.get(_place(spec)) is None and not spec.drop
     ]
     _refuse_twice([item.column.name for item in outputs], owner)
-    hidden = _hidden(stream.columns, outputs, taken)
-    # Who must not see a part must not see the whole either, which is what quarantine shows.
-    hidden |= dict.fromkeys((whole for part, whole in unnested.origins.items() if part in hidden), "redact")
-    return ColumnPlan(tuple(outputs), taken, hidden)
+    return ColumnPlan(tuple(outputs), taken, _hidden(stream.columns, outputs, taken))
 
 
 def _place(spec: ColumnSpec) -> str:
@@ -75,14 +61,11 @@ def _place(spec: ColumnSpec) -> str:
     return spec.source or spec.name
 
 
-def _taken(stream: StreamSpec, source: Schema, owner: str, unnested: Unnested) -> Schema:
+def _taken(stream: StreamSpec, source: Schema, owner: str) -> Schema:
     for name in stream.select:
         if source.get(name) is None:
             raise unknown_value(owner, "column in `select`", name, source.names)
-    wanted = set(stream.select)
-    return source.with_columns(
-        column for column in source if not wanted or unnested.origins.get(column.name, column.name) in wanted
-    )
+    return source.with_columns(column for column in source if not stream.select or column.name in stream.select)
 
 
 def _unknown_column(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-Stage = Literal["connect", "describe", "load", "checks", "transform", "done"]
+Stage = Literal["connect", "describe", "load", "checks", "reconcile", "transform", "done"]
 
 
 class Progress(Protocol):

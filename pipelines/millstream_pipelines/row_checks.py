@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from millstream_api import CheckResult
 from millstream_api.stream import CheckSpec
 from millstream_pipelines import registry
-from millstream_pipelines.batch import Reject
+from millstream_pipelines.batch import DELETED, Reject
 from millstream_pipelines.budgets import Budget
 from millstream_pipelines.checks.base import RowCheck, SetCheck
 from millstream_pipelines.errors import ConfigurationError, unknown_value
@@ -105,12 +105,17 @@ class RowChecks:
     def apply(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Reject]]:
         """Return the rows that pass every check of severity `error`, and the others with what they break.
 
+        A row that is marked as deleted passes: it leaves the target whatever its values are.
+
         `rule` is the first broken check's label, the message names all. Severity `warn` only counts.
         """
         self._rows += rows.num_rows
+        gone = rows.column(DELETED) if DELETED in rows.schema.names else None
         faults = []
         for bound in self._checks:
             passed = pc.fill_null(bound.check.passes(rows), False)
+            if gone is not None:
+                passed = pc.or_(passed, gone)
             failed = rows.num_rows - passed.true_count
             if not failed:
                 continue
@@ -121,7 +126,7 @@ class RowChecks:
         if not faults:
             return rows, []
         refused = refused_rows(faults)
-        table = pa.Table.from_batches([rows])
+        table = pa.Table.from_batches([rows if gone is None else rows.drop_columns([DELETED])])
         rejects = rejects_of(faults, refused, lambda indices: json_rows(table.take(indices)))
         return rows.filter(pc.invert(refused)), rejects
 

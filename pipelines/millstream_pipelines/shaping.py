@@ -6,7 +6,7 @@ first (on source columns in their described types), then all else on the rows th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.batch import ROW, Batch, Reject
+from millstream_pipelines.batch import DELETED, Batch, Reject
 from millstream_pipelines.casting import as_text, cast_column
-from millstream_pipelines.column_plan import Output, Unnested, plan_columns
+from millstream_pipelines.column_plan import Output, plan_columns
+from millstream_pipelines.deletes import marked, origin_of_mark
 from millstream_pipelines.expressions import Expression, condition, evaluate
 from millstream_pipelines.faults import Fault, refused_rows, rejects_of
 from millstream_pipelines.json_rows import json_rows
@@ -27,7 +28,8 @@ from millstream_pipelines.schema import Column, Schema
 
 @dataclass(frozen=True)
 class Shaped:
-    """`rows`: the columns of the bound target, stored as `schema.arrow_type` says."""
+    """`rows`: the columns of the bound target, stored as `schema.arrow_type` says; then DELETED, where the stream's
+    `deletes.column` marks rows."""
 
     rows: pa.RecordBatch
     rejects: list[Reject]
@@ -39,20 +41,14 @@ class Shaped:
 class Shaper:
     """Shapes the batches of one stream. `mask_key`: the secret of `mask: hash`."""
 
-    def __init__(
-        self,
-        stream: StreamSpec,
-        source: Schema,
-        owner: str,
-        mask_key: bytes = b"",
-        unnested: Unnested | None = None,
-    ) -> None:
-        self._unnested = unnested or Unnested()
-        self._plan = plan_columns(stream, source, owner, self._unnested)
-        self._source = source
+    def __init__(self, stream: StreamSpec, source: Schema, owner: str, mask_key: bytes = b"") -> None:
+        self._plan = plan_columns(stream, source, owner)
+        self.source = source
         self._key = tuple(stream.primary_key)
         self._effective_at = stream.scd2.effective_at if stream.write_disposition == "scd2" else None
         self._mask_key = mask_key
+        mark = stream.deletes.column
+        self._mark = origin_of_mark(mark, self._plan.outputs, source, owner) if mark is not None else None
         self._filter = condition(stream.filter, self._plan.taken, f"{owner}: filter") if stream.filter else None
         self._sets_unknown_aside = stream.contract.columns == "quarantine"
         self.schema = Schema(tuple(item.column for item in self._plan.outputs), self._key)
@@ -69,16 +65,9 @@ class Shaper:
             or (item.expression is not None and any(n in hidden for n in item.expression.inputs))
         )
 
-    @property
-    def private_sources(self) -> frozenset[str]:
-        """Source columns that no quarantined row may show."""
-        return frozenset(self._plan.hidden)
-
-    def covers(self, batch: pa.Schema, unnested: Unnested | None = None) -> bool:
+    def covers(self, batch: pa.Schema) -> bool:
         """Return whether the source schema given at the start has all columns of a batch. Types may differ."""
-        if unnested is not None and not self._unnested.apart <= unnested.apart:
-            return False
-        return set(batch.names) - {ROW} <= set(self._source.names)
+        return set(batch.names) <= set(self.source.names)
 
     def bind(self, target: Schema) -> None:
         """Take the warehouse's answer: make exactly these columns in these types; others of `schema` are left out."""
@@ -88,19 +77,36 @@ class Shaper:
         unknown = [item for name, item in outputs.items() if target.get(name) is None]
         self._unknown = unknown if self._sets_unknown_aside else []
 
+    def bind_keys(self, target: Schema) -> None:
+        """Make the columns of the primary key only, in the target's types."""
+        columns = [column for column in (target.get(name) for name in self._key) if column is not None]
+        self.bind(Schema(tuple(columns), self._key))
+        self._unknown = []
+
+    def inputs(self, names: Iterable[str]) -> list[str]:
+        """Return the source columns that these columns of the target, the filter and the mark are made of."""
+        wanted = set(self._filter.inputs) if self._filter is not None else set()
+        for item in self._plan.outputs:
+            if item.column.name in set(names) or self._mark == ("output", item.column.name):
+                wanted |= set(item.expression.inputs) if item.expression else {item.source or item.column.name}
+        if self._mark is not None and self._mark[0] == "source":
+            wanted.add(self._mark[1])
+        return [name for name in self.source.names if name in wanted]
+
     def apply(self, batch: Batch) -> Shaped:
-        """Shape one batch. A column that the batch lacks is NULL; ROW, if there, comes out last."""
+        """Shape one batch. A column that the batch lacks is NULL."""
         data, filtered = batch.data, 0
         rejects: list[Reject] = []
         if self._filter is not None:
             data, rejects, filtered = self._filtered(data, self._filter)
         work = _Work(data, self._plan.taken, set(self._plan.hidden))
         arrays = [self._made_of(column, output, work) for column, output in self._made]
-        self._look_for_null(arrays, work)
+        gone = self._marked(work)
+        self._look_for_null(arrays, work, gone)
         self._look_for_unknown(work)
         rows = pa.RecordBatch.from_arrays(arrays, schema=self._target.arrow())
-        if ROW in data.schema.names:
-            rows = rows.append_column(ROW, data.column(ROW))
+        if gone is not None:
+            rows = rows.append_column(DELETED, gone)
         if work.faults:
             refused = refused_rows(work.faults)
             rejects = rejects + rejects_of(work.faults, refused, self._reader(data))
@@ -135,7 +141,18 @@ class Shaper:
             work.refuse("nul_byte", rows_with_nul(made, json=json), f"column '{column.name}': text holds a NUL byte")
         return made
 
-    def _look_for_null(self, arrays: list[pa.Array], work: _Work) -> None:
+    def _marked(self, work: _Work) -> pa.BooleanArray | None:
+        """Return which rows the source marks as deleted; None where the stream follows no mark."""
+        if self._mark is None:
+            return None
+        kind, name = self._mark
+        if kind == "output":
+            output = next(item for item in self._plan.outputs if item.column.name == name)
+            return marked(self._made_of(output.column, output, work))
+        column = self.source.get(name)
+        return marked(work.cast(name, work.read(name), column.type if column else "text", private=True))
+
+    def _look_for_null(self, arrays: list[pa.Array], work: _Work, gone: pa.BooleanArray | None) -> None:
         for (column, _), array in zip(self._made, arrays, strict=True):
             required = not column.nullable or column.name in self._key or column.name == self._effective_at
             if not array.null_count or not required:
@@ -149,6 +166,7 @@ class Shaper:
                 why = f"column '{column.name}' is NULL, but scd2.effectiveAt needs the time a change took effect"
                 work.refuse("effective_at", absent, why)
             else:
+                absent = absent if gone is None else pc.and_not(absent, gone)  # of a deleted row the key is enough
                 why = f"column '{column.name}' is NULL, but the target requires a value"
                 work.refuse(f"required({column.name})", absent, why)
 
@@ -161,8 +179,7 @@ class Shaper:
 
     def _reader(self, data: pa.RecordBatch) -> Callable[[pa.Array], list[dict[str, Any]]]:
         """Return a reader of rows for quarantine: the taken source columns, hidden ones masked."""
-        made = self._unnested.origins
-        taken = [name for name in data.schema.names if self._plan.taken.get(name) is not None and name not in made]
+        taken = [name for name in data.schema.names if self._plan.taken.get(name) is not None]
 
         def read(indices: pa.Array) -> list[dict[str, Any]]:
             rows = pa.Table.from_batches([data.select(taken)]).take(indices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Position
+from millstream_pipelines.deletes import follows_absence, read_columns
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.sources.base import ReadRequest
 from millstream_pipelines.warehouses.base import LoadSpec
@@ -24,7 +25,8 @@ def load_spec(stream: StreamSpec, *, pipeline: str, run: str, holder: str, full_
         cursor_field=stream.cursor.field if stream.cursor else None,
         full_refresh=full_refresh,
         scd2=stream.scd2,
-        numbered=stream.nested.lists == "tables",
+        deletes=stream.deletes.column is not None,
+        sweeps=stream.mode == "full" and follows_absence(stream),
     )
 
 
@@ -36,5 +38,5 @@ def read_request(stream: StreamSpec, position: Position | None = None) -> ReadRe
         cursor_field=stream.cursor.field if stream.cursor else None,
         lag=duration(stream.cursor.lag) if stream.cursor and stream.cursor.lag else None,
         position=position,
-        columns=tuple(stream.select),
+        columns=read_columns(stream),
     )

@@ -14,17 +14,18 @@ from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.budgets import Budget
+from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.guarantee import guarantee
-from millstream_pipelines.nested_run import Nest, unnested_of
 from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
 from millstream_pipelines.raw_copy import RawReading
 from millstream_pipelines.raw_run import pass_on, undecoded
+from millstream_pipelines.reconciling import reconciler
 from millstream_pipelines.row_checks import RowChecks
-from millstream_pipelines.schema import Schema
+from millstream_pipelines.schema import Schema, schema_of
 from millstream_pipelines.set_checks import enforce
 from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import CancellableSource, ReadRequest, Source
@@ -62,29 +63,29 @@ class StreamRun:
         self._refused: list[Reject] = []
         self._last_commit_s = time.monotonic()
         self._hold = False  # until everything is in: one transaction for all
-        self._nest = Nest(self.stream, self._mask_key())
         self._checks: RowChecks | None = None
-        self._target = Schema(())
         self._settled = Counts()  # of the open transaction
         self._accounts = Accounts(f"stream '{self.stream.name}'")
+        self._described = self._target = Schema(())
 
     def go(self) -> None:
         """Load the stream. A failure before the last commit leaves what was committed and its position."""
         stream = self.stream
         require_abilities(stream, self.warehouse)
         self.progress.stage(stream.name, "describe")
-        described = self.source.describe(stream.name, tuple(stream.select)).schema
-        described = self._nest.described(described, self.warehouse.shape_of, self.source)
-        shaper = self._shaper(described)
-        self._decide(described)
+        info = self.source.describe(stream.name, read_columns(stream))
+        shaper = Shaper(stream, info.schema, f"stream '{stream.name}'", self._mask_key())
+        self._decide(info.schema)
         load = self.warehouse.load(self._load_spec())
         reached("lease-taken")
         try:
             request = self._request(load.position)
             self.result.guarantee, self.result.guarantee_reason = guarantee(stream, *self.source.guarantee(request))
             if load.already_done is None:
+                self._reconciler = reconciler(stream, load, self.options, self._mask_key(), self.source, request)
                 self.progress.stage(stream.name, "load")
-                self._load(load, request, shaper, described)
+                self._load(load, request, shaper, info.schema)
+                self._follow_deletes()
         except LeftOutError as why:
             load.rollback()
             self.result.note = f"left out: {why}"
@@ -99,7 +100,6 @@ class StreamRun:
             raise
         self.result.counts = load.run_counts()
         self._accounts.verify(load.chunks())
-        self._nest.tell(self.result)
         self.progress.stage(stream.name, "done")
 
     def _decide(self, schema: Schema) -> None:
@@ -134,10 +134,10 @@ class StreamRun:
         """Let the rows pass as batches, shaped and checked; return the last position."""
         last: Position | None = None
         cancel = self.source.cancel if isinstance(self.source, CancellableSource) else lambda: None
-        for batch in prefetched(self._nest.opened(self.source.read(request)), cancel):
-            if not shaper.covers(batch.data.schema, unnested_of(batch)):
-                described = _united(described, self._nest.typed(batch.data.schema))
-                shaper = self._shaper(described)
+        for batch in prefetched(self.source.read(request), cancel):
+            if not shaper.covers(batch.data.schema):
+                described = _united(described, schema_of(batch.data.schema))
+                shaper = Shaper(self.stream, described, f"stream '{self.stream.name}'", self._mask_key())
                 self._bind(shaper, load)
             self._write(load, shaper, batch)
             last = batch.position or last
@@ -152,16 +152,12 @@ class StreamRun:
         """Whether a read is one transaction, committed even without a row."""
         return self.stream.mode == "full"
 
-    def _shaper(self, described: Schema) -> Shaper:
-        owner = f"stream '{self.stream.name}'"
-        return Shaper(self.stream, described, owner, self._mask_key(), self._nest.unnested)
-
     def _bind(self, shaper: Shaper, load: StreamLoad) -> RowChecks:
         self._note_drift(shaper.schema)
         target = load.shape(shaper.schema)
         reached("shaped")
         shaper.bind(target)
-        self._target = target
+        self._described, self._target = shaper.source, target
         owner = f"stream '{self.stream.name}'"
         self._checks = RowChecks(self.stream.checks, target, owner, private=shaper.private, before=self._checks)
         return self._checks
@@ -181,7 +177,6 @@ class StreamRun:
     def _write(self, load: StreamLoad, shaper: Shaper, batch: Batch) -> None:
         shaped = shaper.apply(batch)
         rows, failed = self._bound.apply(shaped.rows)
-        failed = self._nest.completed(failed, batch, shaper.private_sources)
         rejects = [*batch.rejects, *shaped.rejects, *failed]
         rule = self.stream.contract.rows
         if rejects and rule == "freeze":
@@ -202,7 +197,7 @@ class StreamRun:
         self._refused += kept[: _MAX_REFUSED - len(self._refused)]
         self._judge()
         load.write(rows, kept, counts)
-        self._nest.write(load, rows, batch, self._target, self.warehouse.shape_of)
+        self._reconciler.set_aside(batch, rejects, self._described, self._target)
         reached("written")
         self._passing(0)
 
@@ -258,6 +253,7 @@ class StreamRun:
         if due:
             self._settle(load)
         self._judge(final=True)
+        self._settled = self._settled + self._reconciler.sweep_read()
         checks = self._bound
         found = []
         if checks.set_checks:
@@ -267,6 +263,11 @@ class StreamRun:
         enforce(f"stream '{self.stream.name}'", found)
         if due:
             self._commit(load, last)
+
+    def _follow_deletes(self) -> None:
+        if (done := self._reconciler.read_keys(self.source, self._described, self._target, self.progress)) is not None:
+            self._accounts.committed(done)
+        self.result.checks += self._reported(self._reconciler.result)
 
     def _reported(self, results: list[CheckResult]) -> list[CheckResult]:
         return [item.model_copy(update={"target": self.stream.target}) for item in results]

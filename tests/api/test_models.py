@@ -34,6 +34,21 @@ def test_refused(spec: dict[str, Any], words: str) -> None:
     assert words in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"writeDisposition": "scd2"},
+        {"writeDisposition": "merge", "mode": "incremental", "deletes": {"reconcileEvery": "1d"}},
+    ],
+)
+def test_a_shard_cannot_tell_what_is_gone(stream: dict[str, Any]) -> None:
+    spec = {"sourceRef": {"name": "s"}, "warehouseRef": {"name": "w"}, "extract": {"shards": 2}}
+    streams = [{"name": "s", "target": "raw.s", "primaryKey": ["id"]} | stream]
+    with pytest.raises(ValidationError, match="a shard sees only its own"):
+        PipelineSpec.model_validate(spec | {"streams": streams})
+    assert PipelineSpec.model_validate(spec | {"streams": streams, "extract": {}}).extract.shards == 1
+
+
 @pytest.mark.parametrize("cron", ["*/15 * * * *", "@daily", "0 3 * * 1-5", "30 2 1 * *"])
 def test_cron_accepted(cron: str) -> None:
     assert PipelineSpec.model_validate(schedule(cron=cron)).schedule is not None

@@ -8,6 +8,8 @@ from memory_runs import PIPELINE, Works, counted, postgres_works, works
 from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.metadata import Metadata
+from millstream_pipelines.warehouses._duckdb import metadata as duckdb_metadata
+from millstream_pipelines.warehouses._postgres import metadata as postgres_metadata
 from millstream_pipelines.warehouses.base import Chunk, Counts
 from servers.plugin import postgres_database, postgres_server
 
@@ -64,6 +66,7 @@ def test_a_ledger_that_loses_a_chunk(postgres_works: Works, monkeypatch: pytest.
     )
 
 
+FIRST = {"postgres": [postgres_metadata._MIGRATIONS[0]], "duckdb": [*duckdb_metadata._MIGRATIONS[0]]}
 ONE, TWO = Counts(read=1, loaded=1), Counts(read=2, loaded=2)
 OPEN = Counts(read=2, loaded=1)
 
@@ -111,11 +114,15 @@ def test_the_view_sums_each_run(works: Works) -> None:
 def test_a_schema_of_an_older_version_is_brought_up_to_date_by_a_run(works: Works) -> None:
     works.rows = [{"id": 1}]
     works.run()
-    works.ask("DROP VIEW _millstream.accounting")
-    works.ask("DELETE FROM _millstream.version WHERE version > 1")
+    works.ask("DROP SCHEMA _millstream CASCADE")
+    works.ask("CREATE SCHEMA _millstream")
+    works.ask("CREATE TABLE _millstream.version (version int PRIMARY KEY, applied_at timestamptz DEFAULT now())")
+    works.ask("INSERT INTO _millstream.version (version) VALUES (1)")
+    for statement in FIRST[works.warehouse.type]:
+        works.ask(statement)
     with works.opened() as warehouse, pytest.raises(ConfigurationError, match="made by an older version"):
         Metadata(warehouse, PIPELINE).exists()
     works.run()
     with works.opened() as warehouse:
         assert Metadata(warehouse, PIPELINE).exists()
-        assert [row["run"] for row in Metadata(warehouse, PIPELINE).accounting()] == ["run-1"]
+        assert [row["run"] for row in Metadata(warehouse, PIPELINE).accounting()] == ["run-2"]

@@ -214,7 +214,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"mode": "full"}, "mode full"),
     ({"mode": "full", "writeDisposition": "replace"}, "mode full"),
     ({**MERGE, "writeDisposition": "scd2"}, "writeDisposition scd2"),
-    ({**MERGE, "deletes": {"column": "gone"}}, "`deletes`"),
+    ({**MERGE, "deletes": {"column": "rev"}}, "`deletes.column`"),
     ({"mode": "incremental"}, "cursor.field"),
     ({**MERGE, "cursor": {"field": "nowhere"}}, "no cursor 'nowhere'; columns: id, at, rev"),
     ({**MERGE, "columns": [{"name": "at", "mask": "hash"}]}, "does not reach raw.orders as it is"),

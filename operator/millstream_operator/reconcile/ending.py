@@ -102,5 +102,6 @@ def _counts(report: RunReport) -> dict[str, Any]:
     if totals is not None:
         counts |= {f"rows_{stage}": getattr(totals, stage) for stage in ("read", "loaded", "quarantined")}
         counts |= {f"rows_{stage}": getattr(totals, stage) for stage in ("duplicate", "filtered")}
+        counts["rows_deleted"] = totals.deleted or None
         counts["bytes_read"] = totals.bytes_read
     return counts

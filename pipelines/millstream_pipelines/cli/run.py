@@ -129,19 +129,11 @@ def summary(ended: Ended) -> str:
     if report.exit_code and report.message:
         lines.append(f"  {report.message}")
     if report.streams:
-        headers = ("stream", "target", "read", "loaded", "quarantined", "duplicate", "filtered", "bytes", "guarantee")
+        follows = any(stream.deleted for stream in report.streams)
+        counted = ("read", "loaded", "quarantined", "duplicate", "filtered", *(["deleted"] if follows else []))
+        headers = ("stream", "target", *counted, "bytes", "guarantee")
         rows = [
-            (
-                s.name,
-                s.target,
-                s.read,
-                s.loaded,
-                s.quarantined,
-                s.duplicate,
-                s.filtered,
-                size(s.bytes_read),
-                s.guarantee,
-            )
+            (s.name, s.target, *(getattr(s, name) for name in counted), size(s.bytes_read), s.guarantee)
             for s in report.streams
         ]
         lines.append(table(headers, rows, indent="  "))

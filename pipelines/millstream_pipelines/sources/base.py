@@ -64,6 +64,18 @@ def features_of(source: Source) -> frozenset[Feature]:
     return getattr(source, "features", frozenset())
 
 
+def why_incomplete(source: Source, request: ReadRequest) -> str | None:
+    """Return why a read in mode full of this stream may lack rows that are there; None when it lacks none.
+
+    Only after a complete read may a row be taken out of the target because its key was not in it.
+    """
+    tell = getattr(source, "why_incomplete", None)
+    if tell is None:
+        return "its source does not say that a full read is complete"
+    reason: str | None = tell(request)
+    return reason
+
+
 @runtime_checkable
 class CursorOrdered(Protocol):
     """A source whose incremental reads go on by the cursor alone: what lies at or below it never comes again."""
@@ -85,6 +97,9 @@ class Source(Protocol):
 
     What else `read` can do is said by an optional class variable `features: frozenset[Feature]`: `range` (stretches of
     the cursor), `slice` (disjoint slices of one state). A request asks for neither where the source does not say so.
+
+    An optional method `why_incomplete(request) -> str | None` says whether a read in mode full returns every row that
+    is there: without it no row is taken out of a target for being absent.
     """
 
     Config: ClassVar[type[BaseModel]]

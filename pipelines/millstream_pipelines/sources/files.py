@@ -24,12 +24,12 @@ from millstream_pipelines.sources._files.config import FilesConfig, FileStream
 from millstream_pipelines.sources._files.csv import CsvReader
 from millstream_pipelines.sources._files.describe import Described, describe
 from millstream_pipelines.sources._files.entries import FileEntry
+from millstream_pipelines.sources._files.infer import reformatted
 from millstream_pipelines.sources._files.json import JsonReader
 from millstream_pipelines.sources._files.names import format_of, matches, stem_of
 from millstream_pipelines.sources._files.piece import Piece, Skip, bounded
 from millstream_pipelines.sources._files.progress import Progress
 from millstream_pipelines.sources._files.store import Store, open_store
-from millstream_pipelines.sources._files.time_format import reformatted
 from millstream_pipelines.sources._files.unpack import Part, Unpacker
 from millstream_pipelines.sources.base import ReadRequest, StreamInfo
 
@@ -101,6 +101,12 @@ class FilesSource:
     def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
         """Return exact: name, ETag and row number say where reading goes on."""
         return "exact", _GUARANTEE
+
+    def why_incomplete(self, request: ReadRequest) -> str | None:
+        """Return None in mode full: the files are the state. In mode incremental they are deliveries, and may go."""
+        if request.mode == "full":
+            return None
+        return "in mode incremental a file is a delivery, and a row is not gone with its file; use mode full"
 
     def close(self) -> None:
         """Close the connections."""

@@ -92,6 +92,10 @@ class MemorySource:
         """Return exact: rows are counted from the start of a list that only grows."""
         return "exact", "positions count the rows of the manifest"
 
+    def why_incomplete(self, request: ReadRequest) -> str | None:
+        """Return None: the manifest holds all rows there are."""
+        return None
+
     def close(self) -> None:
         """Hold nothing, release nothing."""
 

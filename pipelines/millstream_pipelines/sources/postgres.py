@@ -125,6 +125,10 @@ class PostgresSource:
         for rows in self._reads:
             rows.cancel()
 
+    def why_incomplete(self, request: ReadRequest) -> str | None:
+        """Return None: a full read is one snapshot."""
+        return None
+
     def close(self) -> None:
         """Close every connection; a read in progress ends."""
         for rows in self._reads:

@@ -13,7 +13,7 @@ from millstream_pipelines.schema import Schema
 from millstream_pipelines.sources._rest.auth import Authorized
 from millstream_pipelines.sources._rest.body import at_path, has_path, parsed
 from millstream_pipelines.sources._rest.client import HttpClient, Request, Response
-from millstream_pipelines.sources._rest.config import RestConfig, RestStream
+from millstream_pipelines.sources._rest.config import NoPaging, RestConfig, RestStream
 from millstream_pipelines.sources._rest.paging import Page, Pager
 from millstream_pipelines.sources._rest.records import Record, batch_of, listed, schema_of
 from millstream_pipelines.sources._rest.secrets import Secrets
@@ -94,6 +94,16 @@ class RestSource:
         if request.mode == "full":
             return "repeats", "an API gives no snapshot: what changes while pages are read can shift between them"
         return "repeats", "an API answers `since` with the last value again, or with more; keys tell repeats apart"
+
+    def why_incomplete(self, request: ReadRequest) -> str | None:
+        """Return None where a listing is one response, or is said to be complete."""
+        stream = self._stream(request.stream)
+        if stream.complete or isinstance(stream.pagination, NoPaging):
+            return None
+        return (
+            "an API gives no snapshot, and what changes while pages are read can shift a record out of all of them; "
+            "where that cannot be, say `complete: true` in the source's stream"
+        )
 
     def close(self) -> None:
         """Close the connections."""

@@ -80,6 +80,10 @@ class SqlSource:
             return "exact", "SQLite has one writer at a time, so values commit in order (values made by the INSERT)"
         return "exact", "positions lie between cursor values; their order is trusted, not made sure"
 
+    def why_incomplete(self, request: ReadRequest) -> str | None:
+        """Return None: a full read is one statement."""
+        return None
+
     def close(self) -> None:
         """Release the connections."""
         self._database.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -16,9 +17,6 @@ from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses.fitting import TableShape
-
-DELETED = "_millstream_deleted"
-"""The column of a written batch that says which rows are marked as deleted; never a column of the target."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class LoadSpec:
     full_refresh: bool = False
     scd2: Scd2 = field(default_factory=Scd2)
     deletes: bool = False
-    """Rows come with a last boolean column DELETED, true where the source marks a key as gone."""
+    """Rows come with a last boolean column `batch.DELETED`, true where the source marks a key as gone."""
+    sweeps: bool = False
+    """In mode full: `SweepingLoad.sweep` is going to ask which keys were written."""
     window: str | None = None
     """A backfill's window, the same text whenever the same window is loaded; None for every other load."""
 
@@ -56,9 +56,6 @@ class LoadSpec:
     def state(self) -> str:
         """The stream's name in state, lease and ledger: a backfill has its own, beside the forward load's."""
         return self.stream if self.window is None else f"{self.stream}@backfill"
-
-    numbered: bool = False
-    """Rows come with a last bigint column ROW, unique in a transaction, by which the rows of children name them."""
 
     @property
     def merge_key(self) -> tuple[str, ...]:
@@ -155,42 +152,32 @@ class StreamLoad(Protocol):
         ...
 
 
-WarehouseFeature = Literal["scd2", "deletes", "backfill", "children"]
+@runtime_checkable
+class SweepingLoad(StreamLoad, Protocol):
+    """A load that can take out what the source has no more. With feature `deletes`, or `scd2` for mode full."""
+
+    since_reconciled: timedelta | None
+    """How long ago keys were compared last, by the warehouse's clock; None when they never were."""
+
+    def present(self, keys: pa.RecordBatch) -> None:
+        """Note keys that the source has now: the columns of the primary key in its order, in the types of `shape`."""
+        ...
+
+    def sweep(self) -> int:
+        """Take out, or end the validity of, the rows whose key was neither noted nor, with `sweeps`, written.
+
+        All of it in the open transaction, after `settle`; `commit` follows. Returns how many rows. Raises DataError
+        when nothing would be left (unless `full_refresh` consents), ConfigurationError when others load the table.
+        """
+        ...
+
+
+WarehouseFeature = Literal["scd2", "deletes", "backfill"]
 
 
 def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:
     """Return what a warehouse can do beyond loading rows."""
     return getattr(warehouse, "features", frozenset())
-
-
-class ChildLoad(Protocol):
-    """The load of a child table, part of its parent's load: the same transaction, settled and committed with it.
-
-    Its rows are loaded where their parent is: a parent that a later row of its key replaces takes its children with it
-    (they are duplicates), one that the warehouse sets aside too (they are set aside under the rule `parent`). In a
-    merge the children of every merged key are replaced.
-    """
-
-    def shape(self, schema: Schema) -> Schema:
-        """See `StreamLoad.shape`."""
-        ...
-
-    def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
-        """Add rows after their parents were written; the last column, ROW, says which parent each belongs to."""
-        ...
-
-    def run_counts(self) -> Counts:
-        """See `StreamLoad.run_counts`."""
-        ...
-
-
-@runtime_checkable
-class ParentLoad(Protocol):
-    """A load that takes child tables (`features` has `children`); its LoadSpec is `numbered`."""
-
-    def child(self, stream: str, target: str, key: tuple[str, ...]) -> ChildLoad:
-        """Return the load of one child table; `key`: the parent's key under the child's names, then the places."""
-        ...
 
 
 @runtime_checkable
@@ -222,8 +209,8 @@ class Warehouse(TableQueries, Protocol):
     """A warehouse. Constructed with its validated `Config` and the name of its Warehouse (for messages).
 
     What else it can do is said by an optional class variable `features: frozenset[WarehouseFeature]`: `scd2` (the
-    history of keys), `deletes` (rows marked as deleted), `backfill` (a window's load is a BackfillLoad), `children` (a
-    load is a ParentLoad). A load asks for none where the warehouse does not say so.
+    history of keys), `deletes` (rows marked as deleted), `backfill` (a window's load is a BackfillLoad). A load
+    asks for none where the warehouse does not say so.
     """
 
     Config: ClassVar[type[BaseModel]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from millstream_pipelines.warehouses.base import DELETED
+from millstream_pipelines.batch import DELETED
 from millstream_pipelines.warehouses.names import quote
 
 CHANGES = "millstream_changes"

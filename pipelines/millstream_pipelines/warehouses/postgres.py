@@ -16,8 +16,9 @@ from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
 from millstream_pipelines.warehouses._postgres.backfill import PostgresBackfill
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
-from millstream_pipelines.warehouses._postgres.load import PostgresLoad
-from millstream_pipelines.warehouses._postgres.merging import fitted, merge_statements
+from millstream_pipelines.warehouses._postgres.load import PostgresLoad, fitted
+from millstream_pipelines.warehouses._postgres.merging import merge_statements
+from millstream_pipelines.warehouses._postgres.sweeping_load import PostgresSweepingLoad
 from millstream_pipelines.warehouses._postgres.tables import read_shape
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
 from millstream_pipelines.warehouses.fitting import TableShape
@@ -29,7 +30,7 @@ class PostgresWarehouse:
 
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
-    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "backfill", "children"})
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "deletes", "backfill"})
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self._config = config
@@ -56,7 +57,7 @@ class PostgresWarehouse:
 
     def load(self, spec: LoadSpec) -> PostgresLoad:
         """See `Warehouse.load`."""
-        made = PostgresLoad if spec.window is None else PostgresBackfill
+        made = PostgresSweepingLoad if spec.window is None else PostgresBackfill
         self._loading = made(lambda: self.connection, spec, self._owner)
         return self._loading
 

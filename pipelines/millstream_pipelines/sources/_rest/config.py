@@ -205,6 +205,11 @@ class RestStream(Part):
     max_pages: int | None = Field(
         default=None, ge=1, description="A read of more pages fails, so that nothing is left out in silence."
     )
+    complete: bool = Field(
+        default=False,
+        description="A listing over several pages has every record, whatever changes meanwhile. Only then may a row "
+        "leave the target because its key was not listed.",
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="Column → SQL type; others get types that fit the first page."
     )

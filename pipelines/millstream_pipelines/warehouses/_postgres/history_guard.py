@@ -14,7 +14,7 @@ from __future__ import annotations
 FORBID_OVERLAP = "_millstream.forbid_overlap"
 
 HISTORY_GUARD = f"""
-CREATE FUNCTION {FORBID_OVERLAP}() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION {FORBID_OVERLAP}() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     since text := quote_ident(TG_ARGV[0]);
     until text := quote_ident(TG_ARGV[1]);

@@ -55,7 +55,7 @@ def chunks(connection: Connection, spec: LoadSpec, epoch: int) -> list[Chunk]:
     """Return what the attempt with this epoch has committed, in order."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT seq, read, loaded, quarantined, duplicate, filtered, bytes FROM _millstream.ledger "
+            "SELECT seq, read, loaded, quarantined, duplicate, filtered, bytes, deleted FROM _millstream.ledger "
             "WHERE pipeline = %s AND stream = %s AND epoch = %s ORDER BY seq",
             (spec.pipeline, spec.state, epoch),
         )

@@ -56,8 +56,8 @@ _MIGRATIONS: tuple[str, ...] = (
     FROM _millstream.ledger GROUP BY pipeline, stream, run
     """,
     """
-    ALTER TABLE _millstream.ledger ADD COLUMN deleted bigint NOT NULL DEFAULT 0;
-    ALTER TABLE _millstream.state ADD COLUMN reconciled_at timestamptz;
+    ALTER TABLE _millstream.ledger ADD COLUMN IF NOT EXISTS deleted bigint NOT NULL DEFAULT 0;
+    ALTER TABLE _millstream.state ADD COLUMN IF NOT EXISTS reconciled_at timestamptz;
     """,
     HISTORY_GUARD,
     """

@@ -25,7 +25,12 @@ EXCEPTION WHEN data_exception OR check_violation OR not_null_violation THEN
     RETURN SQLERRM;
 END $$
 """
-_OURS = "ARRAY['_millstream_order', '_millstream_row', '_millstream_why', '_millstream_rule']"
+_OURS = "ARRAY['_millstream_order', '_millstream_deleted', '_millstream_why', '_millstream_rule']"
+
+
+def define(connection: Connection) -> None:
+    """Make the function `pg_temp.millstream_refusal(value, type)`: why a text is no value of a type, NULL if it is."""
+    run(connection, _FUNCTION)
 
 
 def set_aside(connection: Connection, stage: str, columns: list[Column], spec: LoadSpec, seq: int) -> int:
@@ -34,7 +39,7 @@ def set_aside(connection: Connection, stage: str, columns: list[Column], spec: L
     `columns`: those the stage holds as text, with the target's types. The rows go to quarantine, or nowhere when
     contract.rows is `discard`; DataError when it is `freeze`.
     """
-    run(connection, _FUNCTION)
+    define(connection)
     run(connection, f"ALTER TABLE {stage} ADD COLUMN _millstream_why text, ADD COLUMN _millstream_rule text")
     for column in columns:
         name = quote(column.name).replace("%", "%%")

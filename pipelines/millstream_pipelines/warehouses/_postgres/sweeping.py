@@ -1,0 +1,119 @@
+"""Rows whose key the source has no more: its keys in a temporary table, and what is not in it taken out."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+
+import pyarrow as pa
+from psycopg2.extensions import connection as Connection
+
+from millstream_pipelines.batch import DELETED
+from millstream_pipelines.raw_copy import HEADER, TRAILER
+from millstream_pipelines.schema import Column, Schema
+from millstream_pipelines.warehouses._postgres import refusals, stage
+from millstream_pipelines.warehouses._postgres.connection import one, run
+from millstream_pipelines.warehouses._postgres.encoding import encoded, is_native
+from millstream_pipelines.warehouses.absence import Absence, everything_gone, loaded_by_others
+from millstream_pipelines.warehouses.base import LoadSpec
+from millstream_pipelines.warehouses.names import quote, quote_table
+
+NAME = "pg_temp.millstream_keys"
+
+
+def note(connection: Connection, made: stage.StagePlan, keys: pa.RecordBatch) -> None:
+    """Add keys that the source has: the columns of the key, as `shape` answered."""
+    columns = _columns(made)
+    _prepare(connection, columns)
+    names = ", ".join(quote(name) for name in columns.names)
+    binary = io.BytesIO(b"".join((HEADER, *encoded(keys, columns), TRAILER)))
+    with connection.cursor() as cursor:
+        cursor.copy_expert(f"COPY {NAME} ({names}) FROM STDIN (FORMAT binary)", binary)
+
+
+def note_staged(connection: Connection, made: stage.StagePlan) -> None:
+    """Add the keys of all staged rows that are not marked as deleted, also of those the server will refuse."""
+    columns = _columns(made)
+    _prepare(connection, columns)
+    names = ", ".join(quote(name) for name in columns.names)
+    alive = f" WHERE NOT {DELETED}" if made.deletes else ""
+    run(connection, f"INSERT INTO {NAME} SELECT DISTINCT {names} FROM {stage.NAME}{alive}")
+
+
+def sweep(connection: Connection, made: stage.StagePlan, spec: LoadSpec) -> int:
+    """Take out of the target what is not among the keys; return how many rows. See `SweepingLoad.sweep`."""
+    spellings = [spec.target, f"public.{spec.target}", spec.target.removeprefix("public.")]
+    other = one(
+        connection,
+        "SELECT o.pipeline, o.stream FROM _millstream.ledger o WHERE o.target = ANY (%s) "
+        "AND NOT (o.pipeline = %s AND o.stream IN (%s, %s)) AND o.loaded > 0 "
+        "AND o.committed_at > (SELECT min(l.committed_at) FROM _millstream.ledger l "
+        "WHERE (l.pipeline, l.stream) = (%s, %s)) LIMIT 1",
+        (spellings, spec.pipeline, spec.stream, f"{spec.stream}@backfill", spec.pipeline, spec.stream),
+    )
+    if other is not None:
+        raise loaded_by_others(spec, *other)
+    _prepare(connection, _columns(made))
+    _only_values(connection, made)
+    run(connection, f"ANALYZE {NAME}")
+    absence = Absence(quote_table(spec.target), _typed(made), spec)
+    if spec.disposition == "scd2":
+        run(connection, f"LOCK TABLE {quote_table(spec.target)} IN SHARE ROW EXCLUSIVE MODE")
+    if not spec.full_refresh and one(connection, absence.everything())[0]:
+        raise everything_gone(spec, int(one(connection, f"SELECT count(*) FROM {NAME}")[0]))
+    return run(connection, absence.take_out())
+
+
+def age(connection: Connection, spec: LoadSpec) -> timedelta | None:
+    """Return how long ago the last sweep was committed, None when there was none."""
+    row = one(
+        connection,
+        "SELECT now() - reconciled_at FROM _millstream.state WHERE (pipeline, stream) = (%s, %s)",
+        (spec.pipeline, spec.state),
+    )
+    found: timedelta | None = row[0]
+    return found
+
+
+def note_time(connection: Connection, spec: LoadSpec) -> None:
+    """Note that this transaction has swept."""
+    run(
+        connection,
+        "UPDATE _millstream.state SET reconciled_at = now() WHERE (pipeline, stream) = (%s, %s)",
+        (spec.pipeline, spec.state),
+    )
+
+
+def _columns(made: stage.StagePlan) -> Schema:
+    return Schema(tuple(column for column in made.columns if column.name in made.key))
+
+
+def _prepare(connection: Connection, columns: Schema) -> None:
+    listed = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
+    run(connection, f"CREATE TEMPORARY TABLE IF NOT EXISTS millstream_keys ({listed}) ON COMMIT DROP")
+
+
+def _inexact(made: stage.StagePlan) -> list[Column]:
+    return [column for column in made.sent if column.name in made.key and not is_native(column)]
+
+
+def _typed(made: stage.StagePlan) -> str:
+    """Return the keys in the target's types, for FROM."""
+    sent = [column for column in made.sent if column.name in made.key]
+    values = ", ".join(
+        quote(column.name) if is_native(column) else f"{quote(column.name)}::{column.type} AS {quote(column.name)}"
+        for column in sent
+    )
+    return f"(SELECT {values} FROM {NAME}) k"
+
+
+def _only_values(connection: Connection, made: stage.StagePlan) -> None:
+    """Drop noted texts that are no value of the key's type: such a key cannot be in the target."""
+    if inexact := _inexact(made):
+        refusals.define(connection)
+    for column in inexact:
+        run(
+            connection,
+            f"DELETE FROM {NAME} WHERE pg_temp.millstream_refusal({quote(column.name)}, %s) IS NOT NULL",
+            (column.type,),
+        )
