@@ -14,10 +14,10 @@ from typing import Any
 from millstream_pipelines.batch import Position
 from millstream_pipelines.bounds import Kind, kind_of, next_value, spelled, value
 from millstream_pipelines.column_plan import plan_columns
+from millstream_pipelines.deferred_shaping import DeferredShaper as Shaper
 from millstream_pipelines.errors import ConfigurationError, MillstreamError
 from millstream_pipelines.intervals import Intervals, cut
 from millstream_pipelines.schema import Column, Schema
-from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import CursorOrdered, ReadRequest, features_of
 from millstream_pipelines.stream_run import StreamRun
 from millstream_pipelines.warehouses.base import BackfillLoad, LoadSpec, StreamLoad, abilities_of

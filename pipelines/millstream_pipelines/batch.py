@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from millstream_pipelines.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def _max_rows(text: str | None) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from millstream_api.stream import ColumnSpec, StreamSpec
-from millstream_pipelines.casting import castable
 from millstream_pipelines.errors import ConfigurationError, unknown_value
-from millstream_pipelines.expressions import Expression, compiled
-from millstream_pipelines.masking import Mask
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.type_names import declared
+
+if TYPE_CHECKING:
+    from millstream_pipelines.expressions import Expression
+    from millstream_pipelines.masking import Mask
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ def _unknown_column(
 
 
 def _output(spec: ColumnSpec, taken: Schema, owner: str) -> Output:
+    from millstream_pipelines.casting import castable
+    from millstream_pipelines.expressions import compiled
+
     where = f"{owner}: column '{spec.name}'"
     wanted = declared(spec.type, where) if spec.type else None
     if spec.mask and wanted and not wanted.startswith(("text", "character")):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Literal
 
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.column_plan import Output
 from millstream_pipelines.errors import unknown_value
 from millstream_pipelines.schema import Schema
 
-_NO = pa.array(["", "0", "f", "false", "n", "no", "off"])
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from millstream_pipelines.column_plan import Output
+
+_NO = ("", "0", "f", "false", "n", "no", "off")
 
 
 def marked(values: pa.Array) -> pa.BooleanArray:
@@ -20,13 +21,16 @@ def marked(values: pa.Array) -> pa.BooleanArray:
 
     Nothing: NULL, false, zero, an empty text and the texts 0, f, false, n, no, off in any case. A time is a mark.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if pa.types.is_boolean(values.type):
         return pc.fill_null(values, False)
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         return pc.fill_null(pc.not_equal(values, pa.scalar(0).cast(values.type)), False)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         said = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-        return pc.and_(values.is_valid(), pc.invert(pc.is_in(said, _NO.cast(values.type))))
+        return pc.and_(values.is_valid(), pc.invert(pc.is_in(said, pa.array(_NO, values.type))))
     return values.is_valid()
 
 

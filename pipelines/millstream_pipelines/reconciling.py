@@ -8,8 +8,7 @@ could not be parsed at all may have had any key: then nothing is taken out, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from millstream_api import CheckResult, RunOptions
 from millstream_api.stream import StreamSpec
@@ -20,9 +19,11 @@ from millstream_pipelines.freshness import duration
 from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
 from millstream_pipelines.schema import Schema
-from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import ReadRequest, Source, why_incomplete
 from millstream_pipelines.warehouses.base import Counts, StreamLoad, SweepingLoad
+
+if TYPE_CHECKING:
+    from millstream_pipelines.shaping import Shaper
 
 _NAME = "absent rows"
 
@@ -110,6 +111,8 @@ class Reconciler:
         return None
 
     def _note(self, batch: Batch, shaper: Shaper) -> None:
+        import pyarrow.compute as pc
+
         shaped = shaper.apply(batch)
         self._unreadable += len(batch.rejects) + sum(item.rule == "filter" for item in shaped.rejects)
         keys = shaped.rows
@@ -119,6 +122,8 @@ class Reconciler:
             self._sweeping().present(keys)
 
     def _shaper(self, source: Schema, target: Schema) -> Shaper:
+        from millstream_pipelines.shaping import Shaper
+
         shaper = Shaper(self.stream, source, f"stream '{self.stream.name}'", self.mask_key)
         shaper.bind_keys(target)
         return shaper

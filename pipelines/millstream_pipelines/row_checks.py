@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Literal
 
 from millstream_api import CheckResult
 from millstream_api.stream import CheckSpec
@@ -17,12 +14,14 @@ from millstream_pipelines.batch import DELETED, Reject
 from millstream_pipelines.budgets import Budget
 from millstream_pipelines.checks.base import RowCheck, SetCheck
 from millstream_pipelines.errors import ConfigurationError, unknown_value
-from millstream_pipelines.faults import Fault, refused_rows, rejects_of
-from millstream_pipelines.json_rows import json_rows
-from millstream_pipelines.masking import REDACTED
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.set_checks import evaluated, refuse_budget
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from millstream_pipelines.faults import Fault
 
 _SAMPLES = 3
 _SAMPLE_CHARACTERS = 80
@@ -110,6 +109,14 @@ class RowChecks:
         `rule` is the first broken check's label, the message names all. Severity `warn` only counts.
         """
         self._rows += rows.num_rows
+        if not self._checks:
+            return rows, []
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from millstream_pipelines.faults import refused_rows, rejects_of
+        from millstream_pipelines.json_rows import json_rows
+
         gone = rows.column(DELETED) if DELETED in rows.schema.names else None
         faults = []
         for bound in self._checks:
@@ -156,6 +163,11 @@ class RowChecks:
 
     def _sample(self, bound: _BoundRowCheck, rows: pa.RecordBatch, passed: pa.BooleanArray) -> None:
         """Keep a few of the values that fail, each once."""
+        import pyarrow.compute as pc
+
+        from millstream_pipelines.json_rows import json_rows
+        from millstream_pipelines.masking import REDACTED
+
         if len(bound.samples) >= _SAMPLES:
             return
         columns = [name for name in bound.check.columns() if rows.schema.get_field_index(name) >= 0]
@@ -167,6 +179,10 @@ class RowChecks:
 
     def _rehearse(self, schema: Schema, owner: str) -> None:
         """Check no rows at all, so that what is wrong shows now."""
+        if not self._checks:
+            return
+        import pyarrow as pa
+
         arrow = schema.arrow()
         none = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in arrow], schema=arrow)
         for bound in self._checks:
@@ -192,5 +208,7 @@ def _component(spec: CheckSpec, owner: str) -> object:
 
 
 def _fault(bound: _BoundRowCheck, rows: pa.BooleanArray) -> Fault:
+    from millstream_pipelines.faults import Fault
+
     why = f"{bound.label}: {bound.check.message()}"
     return Fault(bound.label, rows, lambda _: why)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ALIASES = {
     "int": "integer",
@@ -36,20 +38,6 @@ _ALIASES = {
     "blob": "bytea",
 }
 
-_ARROW: dict[str, pa.DataType] = {
-    "smallint": pa.int16(),
-    "integer": pa.int32(),
-    "bigint": pa.int64(),
-    "real": pa.float32(),
-    "double precision": pa.float64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", tz="UTC"),
-    "bytea": pa.binary(),
-}
-
 _SHAPE = re.compile(r"^\s*([A-Za-z_][\w .]*?)\s*(?:\(([\d\s,-]+)\)\s*([A-Za-z ]*?))?\s*((?:\[\d*\])*)\s*$")
 
 
@@ -67,47 +55,81 @@ def normalized(name: str) -> str:
     return f"{words}{numbers}{'[]' if array else ''}"
 
 
+def is_decimal(sql_type: str) -> bool:
+    """Return whether a (normalized) type is a numeric that Arrow holds exactly."""
+    return _decimal(sql_type) is not None
+
+
 def arrow_type(sql_type: str) -> pa.DataType:
     """Return how a column of this SQL type is stored in a batch; text where Arrow would lose something."""
+    import pyarrow as pa
+
     name = normalized(sql_type)
-    if name in _ARROW:
-        return _ARROW[name]
-    match = re.fullmatch(r"numeric\((\d+)(?:,(\d+))?\)", name)
-    if match is not None:
-        precision, scale = int(match.group(1)), int(match.group(2) or 0)
-        if precision <= 38 and scale <= precision:
-            return pa.decimal128(precision, scale)
-    return pa.string()
+    decimal = _decimal(name)
+    if decimal is not None:
+        return pa.decimal128(*decimal)
+    return _stored().get(name, pa.string())
 
 
 def sql_type(arrow: pa.DataType) -> str:
     """Return the SQL type that holds every value of an Arrow type. Nested values become jsonb."""
+    import pyarrow as pa
+
     if pa.types.is_dictionary(arrow):
         return sql_type(arrow.value_type)
     if pa.types.is_decimal(arrow):
         return f"numeric({arrow.precision},{arrow.scale})"
     if pa.types.is_timestamp(arrow):
         return "timestamptz" if arrow.tz else "timestamp"
-    for test, name in _BY_ARROW:
-        if test(arrow):
-            return name
-    return "text"
+    return next((name for test, name in _by_arrow() if test(arrow)), "text")
 
 
-_BY_ARROW: tuple[tuple[Any, str], ...] = (
-    (pa.types.is_boolean, "boolean"),
-    (lambda t: t in (pa.int8(), pa.int16(), pa.uint8()), "smallint"),
-    (lambda t: t in (pa.int32(), pa.uint16()), "integer"),
-    (lambda t: t in (pa.int64(), pa.uint32()), "bigint"),
-    (lambda t: t == pa.uint64(), "numeric(20,0)"),
-    (lambda t: t in (pa.float16(), pa.float32()), "real"),
-    (pa.types.is_floating, "double precision"),
-    (pa.types.is_date, "date"),
-    (pa.types.is_time, "time"),
-    (pa.types.is_duration, "interval"),
-    (lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_fixed_size_binary(t), "bytea"),
-    (lambda t: pa.types.is_nested(t), "jsonb"),
-)
+def _decimal(name: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"numeric\((\d+)(?:,(\d+))?\)", name)
+    if match is None:
+        return None
+    precision, scale = int(match.group(1)), int(match.group(2) or 0)
+    return (precision, scale) if precision <= 38 and scale <= precision else None
+
+
+# Rows that pass undecoded need no Arrow, so it is imported where it is used.
+@cache
+def _stored() -> dict[str, pa.DataType]:
+    import pyarrow as pa
+
+    return {
+        "smallint": pa.int16(),
+        "integer": pa.int32(),
+        "bigint": pa.int64(),
+        "real": pa.float32(),
+        "double precision": pa.float64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "time": pa.time64("us"),
+        "timestamp": pa.timestamp("us"),
+        "timestamptz": pa.timestamp("us", tz="UTC"),
+        "bytea": pa.binary(),
+    }
+
+
+@cache
+def _by_arrow() -> tuple[tuple[Any, str], ...]:
+    import pyarrow as pa
+
+    return (
+        (pa.types.is_boolean, "boolean"),
+        (lambda t: t in (pa.int8(), pa.int16(), pa.uint8()), "smallint"),
+        (lambda t: t in (pa.int32(), pa.uint16()), "integer"),
+        (lambda t: t in (pa.int64(), pa.uint32()), "bigint"),
+        (lambda t: t == pa.uint64(), "numeric(20,0)"),
+        (lambda t: t in (pa.float16(), pa.float32()), "real"),
+        (pa.types.is_floating, "double precision"),
+        (pa.types.is_date, "date"),
+        (pa.types.is_time, "time"),
+        (pa.types.is_duration, "interval"),
+        (lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_fixed_size_binary(t), "bytea"),
+        (lambda t: pa.types.is_nested(t), "jsonb"),
+    )
 
 
 @dataclass(frozen=True)
@@ -120,6 +142,8 @@ class Column:
 
     def arrow(self) -> pa.Field:
         """Return the Arrow field that stores this column in a batch."""
+        import pyarrow as pa
+
         return pa.field(self.name, arrow_type(self.type))
 
 
@@ -147,6 +171,8 @@ class Schema:
 
     def arrow(self) -> pa.Schema:
         """Return the Arrow schema of a batch of this shape."""
+        import pyarrow as pa
+
         return pa.schema([column.arrow() for column in self.columns])
 
     def with_columns(self, columns: Iterable[Column]) -> Schema:

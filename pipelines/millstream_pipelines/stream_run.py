@@ -14,6 +14,7 @@ from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.budgets import Budget
+from millstream_pipelines.deferred_shaping import DeferredShaper as Shaper
 from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import DataError
@@ -27,7 +28,6 @@ from millstream_pipelines.reconciling import reconciler
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.schema import Schema, schema_of
 from millstream_pipelines.set_checks import enforce
-from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import CancellableSource, ReadRequest, Source
 from millstream_pipelines.stream_requests import load_spec, read_request
 from millstream_pipelines.stream_result import StreamResult

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from millstream_pipelines.queries import TableQueries
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class CheckConfig(BaseModel):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel
 
@@ -22,8 +22,10 @@ from millstream_pipelines.sources._postgres.cursor import Cursor, cursor_of, rea
 from millstream_pipelines.sources._postgres.horizon import HorizonFinder
 from millstream_pipelines.sources._postgres.order import require_order, require_values
 from millstream_pipelines.sources._postgres.raw import INDEXED, RawRows, Wanted, is_portable
-from millstream_pipelines.sources._postgres.stream import Rows, positioned
 from millstream_pipelines.sources.base import Feature, ReadRequest, StreamInfo
+
+if TYPE_CHECKING:
+    from millstream_pipelines.sources._postgres.stream import Rows
 
 _WHY = {
     "number": "the read stops below every value a running transaction may still commit (values drawn by the INSERT)",
@@ -77,6 +79,8 @@ class PostgresSource:
             return
         behind = cursor.behind(request.position, self._owner)
         where = " AND ".join(part for part in (behind, condition) if part)
+        from millstream_pipelines.sources._postgres.stream import positioned
+
         yield from positioned(self._rows(relation, schema, f"WHERE {where} ORDER BY {cursor.sql}"), cursor)
 
     def raw(self, request: ReadRequest) -> RawRows | str:
@@ -155,6 +159,8 @@ class PostgresSource:
         if not schema.columns:
             raise ConfigurationError(f"{self._owner}: stream '{relation.name}' has no columns to read")
         chosen = ", ".join(relation.expressions[column.name] for column in schema)
+        from millstream_pipelines.sources._postgres.stream import Rows
+
         rows = Rows(self._config, self._owner, relation.name)
         self._reads.append(rows)
         try:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-import pyarrow as pa
 from pydantic import BaseModel
 
 from millstream_api import RunReport
@@ -17,6 +16,9 @@ from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses.fitting import TableShape
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)

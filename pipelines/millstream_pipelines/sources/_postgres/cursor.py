@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from millstream_pipelines import moments
 from millstream_pipelines.batch import Position
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.sources._postgres.catalog import Relation
@@ -61,6 +57,10 @@ class Cursor:
 
     def position(self, value: Any) -> Position:
         """Return the position behind an Arrow scalar of this cursor."""
+        import pyarrow as pa
+
+        from millstream_pipelines import moments
+
         if pa.types.is_temporal(value.type):
             plain = moments.spelled(pa.array([value]))[0].as_py()
         else:
@@ -69,6 +69,9 @@ class Cursor:
 
     def complete(self, values: Any) -> int:
         """Return how many leading values of an ordered array are complete: equal ones may follow the last."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         if self.unique or not len(values):
             return len(values)
         if self.type.startswith("numeric") and pa.types.is_string(values.type):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,21 +14,9 @@ from pgpq import schema as pg
 
 from millstream_pipelines import moments
 from millstream_pipelines.raw_copy import TRAILER
-from millstream_pipelines.schema import Column, Schema
+from millstream_pipelines.schema import Schema
 
 _SLICE_ROWS = 10_000  # encoded pieces stay a few MiB, so a batch is never in memory twice
-
-_NATIVE = re.compile(
-    r"smallint|integer|bigint|real|double precision|boolean|date|time|timestamp|timestamptz|bytea|text|json|jsonb|uuid"
-    r"|character varying(\(\d+\))?|character(\(\d+\))?|numeric\(\d+(,\d+)?\)"
-)
-
-
-def is_native(column: Column) -> bool:
-    """Return whether COPY can fill a column of this type directly. Others go through a text stage and a cast."""
-    if not _NATIVE.fullmatch(column.type):
-        return False
-    return not column.type.startswith("numeric(") or pa.types.is_decimal(column.arrow().type)
 
 
 def encoded(rows: pa.RecordBatch, schema: Schema) -> Iterator[memoryview]:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import psycopg2
-import pyarrow as pa
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.batch import Position, Reject
@@ -20,13 +20,16 @@ from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import ledger, quarantine, refusals, stage
 from millstream_pipelines.warehouses._postgres.connection import run, translated
 from millstream_pipelines.warehouses._postgres.copying import CopyIn
-from millstream_pipelines.warehouses._postgres.encoding import encoded, is_native
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.merging import merge
+from millstream_pipelines.warehouses._postgres.native import is_native
 from millstream_pipelines.warehouses._postgres.scd2 import fit_history
 from millstream_pipelines.warehouses._postgres.tables import fit_keyed, shaped
 from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MAX_REJECTS = 5_000  # kept in memory until the COPY ends for them
 _DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
@@ -136,6 +139,8 @@ class PostgresLoad:
         self._counts = self._counts + replace(counts, loaded=0, duplicate=0)
 
     def _send(self, rows: pa.RecordBatch) -> None:
+        from millstream_pipelines.warehouses._postgres.encoding import encoded
+
         copy, copied = self._copying(raw=False)
         try:
             for piece in encoded(rows, copied):

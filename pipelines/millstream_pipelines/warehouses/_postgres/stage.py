@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from millstream_pipelines.batch import DELETED
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Column, Schema
-from millstream_pipelines.warehouses._postgres.encoding import is_native
+from millstream_pipelines.warehouses._postgres.native import is_native
 from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
 

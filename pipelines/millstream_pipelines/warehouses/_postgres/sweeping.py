@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.batch import DELETED
@@ -13,16 +13,21 @@ from millstream_pipelines.raw_copy import HEADER, TRAILER
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres import refusals, stage
 from millstream_pipelines.warehouses._postgres.connection import one, run
-from millstream_pipelines.warehouses._postgres.encoding import encoded, is_native
+from millstream_pipelines.warehouses._postgres.native import is_native
 from millstream_pipelines.warehouses.absence import Absence, everything_gone, loaded_by_others
 from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAME = "pg_temp.millstream_keys"
 
 
 def note(connection: Connection, made: stage.StagePlan, keys: pa.RecordBatch) -> None:
     """Add keys that the source has: the columns of the key, as `shape` answered."""
+    from millstream_pipelines.warehouses._postgres.encoding import encoded
+
     columns = _columns(made)
     _prepare(connection, columns)
     names = ", ".join(quote(name) for name in columns.names)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.warehouses._postgres import stage, sweeping
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
 from millstream_pipelines.warehouses.base import Counts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class PostgresSweepingLoad(PostgresLoad):
