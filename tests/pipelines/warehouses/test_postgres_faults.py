@@ -13,10 +13,11 @@ import psycopg2
 import pytest
 
 from millstream_pipelines.batch import Reject
-from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError, SupersededError
 from millstream_pipelines.testing.warehouse_case import PEOPLE, batch, totals, write
 from millstream_pipelines.warehouses._postgres import metadata
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, translated
+from millstream_pipelines.warehouses._postgres.load import PostgresLoad
 from millstream_pipelines.warehouses.base import Counts
 from millstream_pipelines.warehouses.postgres import PostgresWarehouse
 from postgres_case import PostgresCase
@@ -103,6 +104,25 @@ class TestLocks(PostgresCase):
         self.execute("ROLLBACK")
         self.loaded(load, (2, "b", 1))
         assert self.seen() == [(1, "a"), (2, "b")]
+
+
+class TestSleepers(PostgresCase):
+    """A pod that sleeps with its transaction open."""
+
+    @pytest.mark.parametrize("disposition", ["append", "merge"])
+    def test_one_in_the_middle_of_its_commit_keeps_no_successor_out(self, disposition: str) -> None:
+        changes = {"disposition": disposition, "primary_key": ("id",)}
+        sleeper = cast(PostgresLoad, self.open().load(self.spec(**changes)))
+        sleeper.shape(PEOPLE)
+        write(sleeper, (1, "lost", 1))
+        sleeper.settle()
+        sleeper._lease.advance(None)  # from here to the commit it holds the row that every attempt must take
+        self.config_seen = {**self.config_seen, "lockTimeoutSeconds": 1}
+        successor = self.open().load(self.spec(**changes, holder="pod-2"))
+        with pytest.raises(SupersededError):
+            sleeper.commit(None)
+        self.loaded(successor, (2, "b", 1))
+        assert self.seen() == [(2, "b")]
 
 
 class TestFirstUse(PostgresCase):

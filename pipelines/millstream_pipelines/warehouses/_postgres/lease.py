@@ -3,11 +3,13 @@
 Is a loader alive? A session-level advisory lock says so: the server drops it with the connection, so a dead loader's
 lease is free at once. May this loader still commit? The epoch in `_millstream.state` says so: it is read when a
 transaction opens and compared, under the row's lock, in the statement that commits the position. The row is locked
-for that moment only, so an attempt that hangs inside a transaction cannot keep its successor out.
+for that moment only, so an attempt that hangs inside a transaction cannot keep its successor out; one that sleeps in
+that very moment is ended by its successor.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,7 @@ from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses.base import LoadSpec
 
 _MINE = "(pipeline, stream) = (%s, %s)"
+_COMMIT_S = 1.0  # far above what the statement that fences and the commit behind it take
 _NUMBER = "hashtextextended(%s, 0)"
 
 
@@ -42,14 +45,19 @@ class Lease:
         self._try_lock()
         connection.commit()
         reached("lock-asked")
-        run(connection, "INSERT INTO _millstream.state (pipeline, stream) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-            self._key)  # fmt: skip
-        seen = one(connection, f"SELECT run, holder FROM _millstream.state WHERE {_MINE}", self._key)
+        mine = f"SELECT run, holder FROM _millstream.state WHERE {_MINE}"
+        seen = one(connection, mine, self._key)
+        if seen is None:  # only then: an INSERT waits for whoever is changing the row, even when it then does nothing
+            run(connection, "INSERT INTO _millstream.state (pipeline, stream) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                self._key)  # fmt: skip
+            seen = one(connection, mine, self._key)
         if not self._alone and seen[0] != spec.run:
             raise RetriableError(
                 f"stream '{spec.stream}': run '{seen[0]}' ({seen[1]}) is loading it now; this run waits for its turn",
                 reason="StreamBusy",
             )
+        if not self._alone:
+            self._wait_for_row()
         if spec.full_refresh and spec.mode == "incremental":
             self._forget_position()
         self.epoch, self.seq, committed = one(
@@ -104,6 +112,31 @@ class Lease:
 
     def _try_lock(self) -> None:
         self._alone = bool(one(self._connection, f"SELECT pg_try_advisory_lock({_NUMBER})", self._lock)[0])
+
+    def _wait_for_row(self) -> None:
+        """Lock the state's row; end an attempt that holds it for longer than a commit takes, since it sleeps.
+
+        Whether its commit came through shows when the row is read.
+        """
+        lock = f"SELECT 1 FROM _millstream.state WHERE {_MINE} FOR UPDATE SKIP LOCKED"
+        until = time.monotonic() + _COMMIT_S
+        while one(self._connection, lock, self._key) is None:
+            if time.monotonic() >= until:
+                self._end_row_holder()
+                break
+            time.sleep(0.05)
+
+    def _end_row_holder(self) -> None:
+        try:
+            run(
+                self._connection,
+                "SELECT pg_terminate_backend(l.pid) FROM pg_locks l, _millstream.state s "
+                "WHERE (s.pipeline, s.stream) = (%s, %s) AND l.locktype = 'transactionid' AND l.granted "
+                "AND l.transactionid = s.xmax AND l.pid <> pg_backend_pid()",
+                self._key,
+            )
+        except psycopg2.errors.InsufficientPrivilege:  # it logged in as another role; taking the row waits for it
+            self._connection.rollback()
 
     def _end_predecessor(self) -> None:
         """End the overtaken attempt's open transaction: its locks on the target would keep us waiting for nothing.
