@@ -8,7 +8,9 @@ import os
 import pwd
 import secrets
 import shutil
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from cluster.processes import ClusterError, free_port, run, start, stop, wait_until
+from cluster.processes import ClusterError, Started, free_port, run, start, stop, wait_until
 from servers.folders import server_folder
 
 _USER = "millstream"
@@ -36,6 +38,7 @@ _SETTINGS = {
     "wal_level": "logical",
     "timezone": "UTC",
 }
+_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
 @dataclass(frozen=True)
@@ -83,27 +86,54 @@ class Postgres:
             self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+Crash = Callable[[signal.Signals], None]
+
+
 @contextmanager
 def serving(listen: str = "0.0.0.0") -> Iterator[Postgres]:
     """Start a server with a data folder of its own and end it with the block, or with this process."""
+    with _running(listen, _SETTINGS) as (server, _):
+        yield server
+
+
+@contextmanager
+def crashing() -> Iterator[tuple[Postgres, Crash]]:
+    """Start a server that keeps what it committed, and yield it with its crash: SIGQUIT or SIGKILL, and a new start."""
+    with _running("127.0.0.1", _SETTINGS | _DURABLE) as running:
+        yield running
+
+
+@contextmanager
+def _running(listen: str, settings: dict[str, str]) -> Iterator[tuple[Postgres, Crash]]:
     programs = _programs()
     with server_folder("postgres") as folder:
         server = Postgres("127.0.0.1", free_port(), _USER, secrets.token_hex(8))
         _initialise(programs, folder, server.password)
-        settings = {
-            **_SETTINGS,
-            "port": str(server.port),
-            "listen_addresses": listen,
-            "unix_socket_directories": str(folder),
-        }
-        flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        own = {"port": str(server.port), "listen_addresses": listen, "unix_socket_directories": str(folder)}
+        flags = [word for name, value in (settings | own).items() for word in ("-c", f"{name}={value}")]
         command = [*_unprivileged(), str(programs / "postgres"), "-D", str(folder / "data"), *flags]
-        process = start("postgres", command, folder / "postgres.log", tied=True, cwd=folder)
+        running: list[Started] = []
+
+        def begin() -> None:
+            running[:] = [start("postgres", command, folder / "postgres.log", tied=True, cwd=folder)]
+            wait_until(lambda: _answers(server), "PostgreSQL", 30, needs=running, logs=folder)
+
+        def crash(number: signal.Signals) -> None:
+            os.kill(running[0].pid, number)
+            stop(running, grace_s=10.0)
+            deadline = time.monotonic() + 30
+            while True:  # until the last orphan has left, the memory they share keeps a new server out
+                try:
+                    return begin()
+                except ClusterError:
+                    if time.monotonic() > deadline:
+                        raise
+
+        begin()
         try:
-            wait_until(lambda: _answers(server), "PostgreSQL", 30, needs=[process], logs=folder)
-            yield server
+            yield server, crash
         finally:
-            stop([process], grace_s=1.0)
+            stop(running, grace_s=1.0)
 
 
 def _programs() -> Path:

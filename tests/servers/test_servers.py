@@ -1,5 +1,6 @@
 """The servers tests run against are real, isolated, and end with their owner."""
 
+import signal
 from dataclasses import replace
 
 import obstore
@@ -28,6 +29,18 @@ def test_a_server_ends_with_its_block() -> None:
         assert server.execute("SELECT 1") == [(1,)]
     with pytest.raises(psycopg2.OperationalError):
         server.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGKILL])
+def test_a_crash_loses_open_transactions_and_nothing_else(number: signal.Signals) -> None:
+    with postgres.crashing() as (server, crash):
+        server.execute("CREATE TABLE t AS SELECT 1 AS id")
+        session = psycopg2.connect(server.dsn)
+        session.cursor().execute("INSERT INTO t VALUES (2)")
+        crash(number)
+        assert server.execute("SELECT id FROM t") == [(1,)]
+        with pytest.raises(psycopg2.OperationalError):
+            session.commit()
 
 
 def test_objects_survive_the_round_trip_also_in_parts(s3_server: S3, s3_bucket: str) -> None:
