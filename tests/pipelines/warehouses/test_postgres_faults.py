@@ -128,6 +128,14 @@ class TestSleepers(PostgresCase):
 class TestFirstUse(PostgresCase):
     """`_millstream` is made by several pods at the same moment."""
 
+    def test_one_that_has_not_said_its_name_yet_is_another_run(self) -> None:
+        warehouse = self.open()
+        name = f"millstream/suite/{self.suffix}/people"
+        self.execute(f"SELECT pg_advisory_lock(hashtextextended('{name}', 0))")
+        with pytest.raises(RetriableError, match="stream 'people': another run is loading it now") as caught:
+            warehouse.load(self.spec())
+        assert caught.value.reason == "StreamBusy"
+
     def test_who_waited_for_another_takes_what_that_one_made(self) -> None:
         self.execute("DROP SCHEMA IF EXISTS _millstream CASCADE")
         first = self.session()

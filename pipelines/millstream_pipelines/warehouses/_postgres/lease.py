@@ -52,8 +52,9 @@ class Lease:
                 self._key)  # fmt: skip
             seen = one(connection, mine, self._key)
         if not self._alone and seen[0] != spec.run:
+            who = f"run '{seen[0]}' ({seen[1]})" if seen[0] else "another run"
             raise RetriableError(
-                f"stream '{spec.stream}': run '{seen[0]}' ({seen[1]}) is loading it now; this run waits for its turn",
+                f"stream '{spec.stream}': {who} is loading it now; this run waits for its turn",
                 reason="StreamBusy",
             )
         if not self._alone:
