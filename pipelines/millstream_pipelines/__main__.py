@@ -15,6 +15,7 @@ from millstream_api.run_options import OPTIONS_ENV
 from millstream_api.run_plan import PLAN_DIR, PLAN_KEY, SECRETS_DIR
 from millstream_pipelines import failpoints
 from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.sources.base import Slice
 
 _TERMINATION_LOG = "/dev/termination-log"
 
@@ -53,13 +54,10 @@ def _report() -> RunReport:
             reason="InvalidPlan",
             message=f"cannot read the plan at {path}: {error}; are operator and runner of the same version?",
         )
-    shards = os.environ.get("MILLSTREAM_SHARDS")
-    if shards is not None:
-        return RunReport(
-            exit_code=ExitCode.CONFIGURATION,
-            reason="InvalidPlan",
-            message=f"extract.shards is {shards}, and this runner reads a run in one pod; set it to 1",
-        )
+    try:
+        shard = _shard(os.environ.get("MILLSTREAM_SHARDS"), os.environ.get("JOB_COMPLETION_INDEX"))
+    except ConfigurationError as error:
+        return RunReport(exit_code=error.exit_code, reason="InvalidSetting", message=str(error))
     time.sleep(random.uniform(0, float(os.environ.get("MILLSTREAM_JITTER_SECONDS") or 0)))  # noqa: S311 - not a secret
     from millstream_pipelines.log_progress import LogProgress
     from millstream_pipelines.probing import probe
@@ -71,8 +69,25 @@ def _report() -> RunReport:
         run=os.environ.get("MILLSTREAM_RUN") or f"{plan.name}-{os.getpid()}",
         holder=os.environ.get("MILLSTREAM_POD") or f"pid-{os.getpid()}",
         options=RunOptions.model_validate_json(os.environ.get(OPTIONS_ENV) or "{}"),
+        shard=shard,
     )
     return execute(request, LogProgress()) if plan.action == "run" else probe(request)
+
+
+def _shard(count: str | None, index: str | None) -> Slice | None:
+    """Return which part of the run this pod is; None where it is the whole run."""
+    if not count or count == "1":
+        return None
+    try:
+        found = Slice(int(index or ""), int(count))
+    except ValueError:
+        found = Slice(-1, 0)
+    if not 0 <= found.index < found.count:
+        raise ConfigurationError(
+            f"MILLSTREAM_SHARDS is '{count}' and JOB_COMPLETION_INDEX is '{index}': a pod of a run in several is given "
+            "the number of pods and its own, counted from 0; both come from the operator"
+        )
+    return found
 
 
 def _secret(folder: Path) -> dict[str, str]:

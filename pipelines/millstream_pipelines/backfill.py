@@ -27,7 +27,7 @@ from millstream_pipelines.warehouses.fitting import widens
 class BackfillRun(StreamRun):
     """See `StreamRun`."""
 
-    def _decide(self, schema: Schema) -> None:
+    def _decide(self, schema: Schema) -> Schema:
         window, stream, where = self.options.window, self.stream, self._where
         if window is None:
             raise ConfigurationError(f"{where}: it needs a window")
@@ -47,6 +47,7 @@ class BackfillRun(StreamRun):
         self._column = self._target_column(schema)
         self._intervals: Intervals = cut(window, kind, where)
         self.result.intervals_total = len(self._intervals.ranges)
+        return schema
 
     @property
     def _where(self) -> str:

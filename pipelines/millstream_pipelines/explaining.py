@@ -11,12 +11,13 @@ from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.drift import drifts, own_columns
+from millstream_pipelines.endpoints import open_source, open_warehouse
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.load_path import chosen
 from millstream_pipelines.raw_run import offered
 from millstream_pipelines.row_checks import RowChecks
-from millstream_pipelines.runner import RunRequest, open_source, open_warehouse
+from millstream_pipelines.runner import RunRequest
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from millstream_api import CheckResult
 from millstream_api.stream import CheckSpec
@@ -152,6 +152,18 @@ class RowChecks:
             )
             for bound in self._checks
         ]
+
+    def seen(self) -> dict[str, Any]:
+        """Return what was seen so far, as JSON that `add` takes in another process."""
+        checks = [[bound.failed_rows, bound.samples] for bound in self._checks]
+        return {"rows": self._rows, "checks": checks}
+
+    def add(self, seen: dict[str, Any]) -> None:
+        """Count what the same checks have seen elsewhere."""
+        self._rows += int(seen["rows"])
+        for bound, (failed_rows, samples) in zip(self._checks, seen["checks"], strict=True):
+            bound.failed_rows += int(failed_rows)
+            bound.samples = [*bound.samples, *(text for text in samples if text not in bound.samples)][:_SAMPLES]
 
     def budgets(self) -> Iterator[Budget]:
         """Yield the budgets of the checks that have one, with what was seen so far."""

@@ -12,28 +12,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from millstream_api import CheckResult, Endpoint, ExitCode, RunOptions, RunPlan, RunReport, StreamReport
-from millstream_api.pipeline import PipelineSpec
+from millstream_api import CheckResult, ExitCode, RunOptions, RunPlan, RunReport, StreamReport
+from millstream_api.pipeline import PipelineSpec, TransformSpec
 from millstream_api.stream import StreamSpec
-from millstream_pipelines import registry
 from millstream_pipelines.backfill import BackfillRun
-from millstream_pipelines.errors import (
-    ConfigurationError,
-    DataError,
-    MillstreamError,
-    RetriableError,
-    unknown_value,
-)
+from millstream_pipelines.endpoints import open_source, open_warehouse
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError, unknown_value
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import freshness
 from millstream_pipelines.guarantee import weakest
 from millstream_pipelines.progress import Progress, Silence
+from millstream_pipelines.rate import Pace
 from millstream_pipelines.set_checks import SetChecks
+from millstream_pipelines.shards import PublicationRun, SliceRun, all_staged, join
 from millstream_pipelines.sources.base import Slice, Source
 from millstream_pipelines.stream_result import StreamResult
 from millstream_pipelines.stream_run import StreamRun
 from millstream_pipelines.transforms.order import ordered
-from millstream_pipelines.warehouses.base import Warehouse
+from millstream_pipelines.warehouses.base import Shard, Warehouse
 
 _log = logging.getLogger(__name__)
 
@@ -77,29 +73,6 @@ def as_millstream(error: Exception) -> MillstreamError:
     )
 
 
-def open_source(endpoint: Endpoint | None, secret: Mapping[str, str]) -> Source:
-    """Return the source of a plan. Raises ConfigurationError that names the DataSource and the field."""
-    source: Source = _opened("sources", "DataSource", endpoint, secret)
-    return source
-
-
-def open_warehouse(endpoint: Endpoint | None, secret: Mapping[str, str]) -> Warehouse:
-    """Return the warehouse of a plan. Raises ConfigurationError that names the Warehouse and the field."""
-    warehouse: Warehouse = _opened("warehouses", "Warehouse", endpoint, secret)
-    return warehouse
-
-
-def _opened(family: registry.Family, kind: str, endpoint: Endpoint | None, secret: Mapping[str, str]) -> Any:
-    if endpoint is None:
-        raise ConfigurationError(f"the plan names no {kind}")
-    owner = f"{kind} '{endpoint.name}'"
-    plugin = registry.component(family, endpoint.type, owner)
-    config = registry.configured(plugin.Config, endpoint.config, secret, f"{owner} config")
-    if endpoint.secret_name:
-        owner = f"{owner} (Secret '{endpoint.secret_name}')"
-    return plugin(config, owner)
-
-
 @dataclass
 class _Run:
     request: RunRequest
@@ -110,6 +83,11 @@ class _Run:
     newest: str | None = None
     warehouse: Warehouse | None = None
     source: Source | None = None
+    published: bool = False
+    """Of a run in several processes: whether the results are those of the whole run."""
+    pace: Pace | None = None
+    silent: bool = False
+    """Whether another process of this run has recorded it, or will."""
 
     @property
     def identity(self) -> str:
@@ -129,10 +107,49 @@ class _Run:
         transforms = ordered(self.spec.transforms, self.warehouse.dialect) if self.spec.transforms else []
         self.progress.stage(plan.name, "connect")
         self.warehouse.probe()
-        for stream in self._chosen():
-            self._attempt(partial(self._stream, stream))
-        if self.failures:
+        shard = self.request.shard
+        if shard is not None:
+            self._sharded(shard, transforms)
             return
+        for stream in self._chosen():
+            self._attempt(partial(self._stream, self._stream_run(stream)))
+        if not self.failures:
+            self._complete(transforms)
+
+    def _sharded(self, shard: Slice, transforms: list[TransformSpec]) -> None:
+        """Stage this process's slices; publish, if those of the others are staged too."""
+        if self.warehouse is None or self.source is None:
+            return
+        chosen, count = self._chosen(), shard.count
+        shards = join(self.warehouse, self.source, chosen, self.identity, self.request.run, count)
+        if not shards.finished:
+            for stream in chosen:
+                slice_of = {"shard": Shard(shard.index, count), "shards": shards}
+                self._attempt(partial(self._stream, self._stream_run(stream, SliceRun, **slice_of)))
+            names = {result.name for result in self.results if not result.note}
+            if self.failures or not all_staged(shards, names, count):
+                self.silent = not self.failures
+                return
+            chosen = [stream for stream in chosen if stream.name in names]
+        with shards.publishing():
+            self.results, self.checks = [result for result in self.results if result.note], []
+            self.silent = self.published = shards.finished
+            if shards.finished:  # by another process; this one only tells
+                self.results += [StreamResult(item.name, item.target, shards.published(item.name)) for item in chosen]
+                return
+            for stream in chosen:
+                self._attempt(partial(self._stream, self._stream_run(stream, PublicationRun, shard=Shard(None, count))))
+            self.published = not self.failures
+            if not self.failures:
+                self._complete(transforms)
+            if not self.failures:
+                shards.finish()
+
+    def _complete(self, transforms: list[TransformSpec]) -> None:
+        """Make what follows from the streams: transforms, checks, freshness."""
+        if self.warehouse is None:
+            return
+        plan = self.request.plan
         for transform in transforms:
             self.progress.stage(transform.name, "transform", transform.target)
             checks = SetChecks(transform.checks, transform.target, f"transform '{transform.name}'")
@@ -167,10 +184,10 @@ class _Run:
         except Exception as error:
             self.failures.append(as_millstream(error))
 
-    def _stream(self, stream: StreamSpec) -> None:
+    def _stream_run(self, stream: StreamSpec, kind: type[StreamRun] | None = None, **more: Any) -> StreamRun:
         if self.warehouse is None or self.source is None:
             raise ConfigurationError("the run is not connected")
-        run = (BackfillRun if self.backfills else StreamRun)(
+        return (kind or (BackfillRun if self.backfills else StreamRun))(
             stream=stream,
             budget=self.spec.error_budget,
             source=self.source,
@@ -180,7 +197,18 @@ class _Run:
             holder=self.request.holder,
             options=self.request.options,
             progress=self.progress,
+            pace=self._pace(),
+            **more,
         )
+
+    def _pace(self) -> Callable[[int], None] | None:
+        """Return what makes readers wait, the same for all streams; the pods of a run share its limit."""
+        limit = self.request.options.max_rows_per_second or self.spec.extract.max_rows_per_second
+        if self.pace is None and limit is not None:
+            self.pace = Pace(limit / (self.request.shard.count if self.request.shard else 1))
+        return self.pace.passed if self.pace else None
+
+    def _stream(self, run: StreamRun) -> None:
         try:
             run.go()
         finally:
@@ -200,7 +228,9 @@ class _Run:
         for stream in streams:
             for name in ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes_read", "deleted"):
                 setattr(totals, name, getattr(totals, name) + getattr(stream, name))
-        notes = [f"stream '{result.name}' {result.note}" for result in self.results if result.note]
+        shard = self.request.shard
+        notes = [f"staged as slice {shard.index} of {shard.count} (from 0)"] if shard and not self.published else []
+        notes += [f"stream '{result.name}' {result.note}" for result in self.results if result.note]
         code, reason = ExitCode.DONE, "Succeeded"
         for candidate in _PRIORITY:
             first = next((failure for failure in self.failures if failure.exit_code == candidate), None)
@@ -222,6 +252,8 @@ class _Run:
             freshness=self.newest,
             guarantee=weakest([stream.guarantee for stream in streams]),
             duration_seconds=round(duration_s, 3),
+            shards=self.request.shard.count if self.request.shard else 0,
+            published=self.published,
             intervals_done=sum(result.intervals_done for result in self.results),
             intervals_total=sum(result.intervals_total for result in self.results),
         )
@@ -230,8 +262,9 @@ class _Run:
         warehouse, source = self.warehouse, self.source
         reached("ending")
         actions: list[tuple[str, Callable[[], None]]] = []
-        if warehouse is not None:
+        if warehouse is not None and not self.silent:
             actions.append(("recording the run", lambda: warehouse.record_run(self.identity, self.request.run, report)))
+        if warehouse is not None:
             actions.append(("closing the warehouse", warehouse.close))
         if source is not None:
             actions.append(("closing the source", source.close))

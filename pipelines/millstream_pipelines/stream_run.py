@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from millstream_api import CheckResult, RunOptions
 from millstream_api.pipeline import ErrorBudget
@@ -53,6 +54,7 @@ class StreamRun:
     holder: str
     options: RunOptions
     progress: Progress
+    pace: Callable[[int], None] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self.result = StreamResult(self.stream.name, self.stream.target)
@@ -74,8 +76,8 @@ class StreamRun:
         require_abilities(stream, self.warehouse)
         self.progress.stage(stream.name, "describe")
         info = self.source.describe(stream.name, read_columns(stream))
-        shaper = Shaper(stream, info.schema, f"stream '{stream.name}'", self._mask_key())
-        self._decide(info.schema)
+        described = self._decide(info.schema)
+        shaper = Shaper(stream, described, f"stream '{stream.name}'", self._mask_key())
         load = self.warehouse.load(self._load_spec())
         reached("lease-taken")
         try:
@@ -84,7 +86,7 @@ class StreamRun:
             if load.already_done is None:
                 self._reconciler = reconciler(stream, load, self.options, self._mask_key(), self.source, request)
                 self.progress.stage(stream.name, "load")
-                self._load(load, request, shaper, info.schema)
+                self._load(load, request, shaper, described)
                 self._follow_deletes()
         except LeftOutError as why:
             load.rollback()
@@ -102,8 +104,9 @@ class StreamRun:
         self._accounts.verify(load.chunks())
         self.progress.stage(stream.name, "done")
 
-    def _decide(self, schema: Schema) -> None:
-        """Decide what else follows from the stream's description, before the lease is taken."""
+    def _decide(self, schema: Schema) -> Schema:
+        """Decide what follows from the stream's description before the lease is taken; return the one to go by."""
+        return schema
 
     def _load(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> None:
         checks = self._bind(shaper, load)
@@ -120,7 +123,7 @@ class StreamRun:
         last: Position | None = None
         with closing(reading.stretches()) as stretches:
             for stretch in stretches:
-                rows, size_bytes = pass_on(reading, stretch, load, None, self._passing)
+                rows, size_bytes = pass_on(reading, stretch, load, self.pace, self._passing)
                 reached("written")
                 self._took(Counts(read=rows, bytes_read=size_bytes))
                 self._passing(0)
@@ -139,6 +142,8 @@ class StreamRun:
                 described = _united(described, schema_of(batch.data.schema))
                 shaper = Shaper(self.stream, described, f"stream '{self.stream.name}'", self._mask_key())
                 self._bind(shaper, load)
+            if self.pace is not None:
+                self.pace(batch.rows_read)
             self._write(load, shaper, batch)
             last = batch.position or last
             if batch.position is not None and not self._hold and self._commit_is_due():

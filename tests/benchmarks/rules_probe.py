@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from tests.benchmarks.dataset import CHECKS
 
 from millstream_api.stream import CheckSpec, StreamSpec
+from millstream_pipelines.endpoints import open_source
 from millstream_pipelines.row_checks import RowChecks
-from millstream_pipelines.runner import open_source
 from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import ReadRequest
 

@@ -9,6 +9,7 @@ import pytest
 from millstream_api import Endpoint, RunOptions, RunPlan, RunReport
 from millstream_api.pipeline import PipelineSpec
 from millstream_pipelines.progress import Silence, Stage
+from millstream_pipelines.rate import Pace
 from millstream_pipelines.runner import RunRequest, execute
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres
@@ -276,3 +277,11 @@ def test_only_the_streams_named_and_a_wrong_name_is_told(shop: Shop) -> None:
     report = execute(RunRequest(plan, {}, "run-2", "pod-1", RunOptions(streams=["public.order"])))
     assert report.exit_code == 78
     assert "did you mean 'public.orders'" in report.message
+
+
+@pytest.mark.parametrize("stream", [MERGE, {}], ids=["batches", "undecoded"])
+def test_no_more_rows_per_second_than_said(shop: Shop, stream: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Pace, "passed", lambda _, rows: asked.append(rows))
+    report = shop.run(stream, "slowly", extract={"maxRowsPerSecond": 10})
+    assert (report.exit_code, sum(asked) in (96, 97)) == (0, True), "the trailer of a COPY may pass as a row"

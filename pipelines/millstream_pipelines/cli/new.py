@@ -59,7 +59,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _looked(seen: Recognized, name: str, wanted: list[str] | None) -> list[StreamInfo]:
-    from millstream_pipelines.runner import open_source
+    from millstream_pipelines.endpoints import open_source
 
     source = open_source(Endpoint(name=name, type=seen.type, config=dict(seen.config)), seen.secret)
     try:

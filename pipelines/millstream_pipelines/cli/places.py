@@ -59,7 +59,7 @@ def reachable(planned: Sequence[Planned]) -> Iterator[list[Planned]]:
 @contextmanager
 def warehouse_of(planned: Planned) -> Iterator[Warehouse]:
     """Yield the warehouse of a plan, and close it."""
-    from millstream_pipelines.runner import open_warehouse
+    from millstream_pipelines.endpoints import open_warehouse
 
     warehouse = open_warehouse(planned.plan.warehouse, planned.secrets.get("warehouse", {}))
     try:

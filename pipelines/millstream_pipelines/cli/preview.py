@@ -7,10 +7,10 @@ from typing import Any
 
 from millstream_pipelines.cli.output import print_json, table
 from millstream_pipelines.cli.places import reachable
+from millstream_pipelines.endpoints import open_source
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.json_rows import json_rows
 from millstream_pipelines.manifests import Catalog, Manifest, plan_probe, read_catalog
-from millstream_pipelines.runner import open_source
 from millstream_pipelines.sources.base import ReadRequest, Source, StreamInfo
 
 

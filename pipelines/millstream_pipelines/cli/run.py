@@ -101,6 +101,9 @@ def run_pipeline(
     """
     from millstream_pipelines.runner import RunRequest, execute
 
+    shards = planned.plan.pipeline.extract.shards if planned.plan.pipeline is not None else 1
+    if shards > 1:
+        log(f"{planned.plan.name}: extract.shards {shards} is for a cluster; here one process reads the whole")
     run = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     holder = f"{socket.gethostname()}-{os.getpid()}"
     retries = planned.plan.pipeline.retries if planned.plan.pipeline is not None else None

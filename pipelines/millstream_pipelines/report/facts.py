@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from millstream_pipelines.endpoints import open_warehouse
 from millstream_pipelines.manifests import Planned
 from millstream_pipelines.metadata import Metadata, Row
-from millstream_pipelines.runner import open_warehouse
 
 _RUNS = 20  # attempts in the history
 _SAMPLES = 3  # quarantined rows shown per stream and rule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -32,10 +32,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Slice:
-    """One of `count` disjoint slices that together are the whole stream; `index` counts from 0."""
+    """One of `count` disjoint slices that together are the whole stream; `index` counts from 0.
+
+    Each is read by a process of its own, at a time of its own: a row that stays must be in exactly one of them.
+    """
 
     index: int
     count: int
+    fixed: Any = None
+    """What `FixesSlices.fix_slices` has returned for this run; the same for all slices."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,15 @@ def why_incomplete(source: Source, request: ReadRequest) -> str | None:
         return "its source does not say that a full read is complete"
     reason: str | None = tell(request)
     return reason
+
+
+@runtime_checkable
+class FixesSlices(Protocol):
+    """A source with feature `slice` whose slices must agree on something first, such as a list of files."""
+
+    def fix_slices(self, request: ReadRequest) -> Any:
+        """Return it as JSON. Asked at the first slice of a run; all others are given the same."""
+        ...
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -29,9 +29,10 @@ from millstream_pipelines.sources._files.json import JsonReader
 from millstream_pipelines.sources._files.names import format_of, matches, stem_of
 from millstream_pipelines.sources._files.piece import Piece, Skip, bounded
 from millstream_pipelines.sources._files.progress import Progress
+from millstream_pipelines.sources._files.slices import fixed, listed, require_same, share
 from millstream_pipelines.sources._files.store import Store, open_store
 from millstream_pipelines.sources._files.unpack import Part, Unpacker
-from millstream_pipelines.sources.base import ReadRequest, StreamInfo
+from millstream_pipelines.sources.base import Feature, ReadRequest, StreamInfo
 
 _EXAMPLES = 3
 """File names shown when a pattern matches none."""
@@ -50,6 +51,7 @@ class FilesSource:
     """Files below one url, grouped into streams."""
 
     name: ClassVar[str] = "files"
+    features: ClassVar[frozenset[Feature]] = frozenset({"slice"})
     Config = FilesConfig
 
     def __init__(self, config: BaseModel, owner: str) -> None:
@@ -82,6 +84,10 @@ class FilesSource:
             raise self._no_match(stream, entries)
         progress = Progress(request.position if request.mode == "incremental" else None)
         todo = progress.todo(mine)
+        if request.slice is not None:
+            mine = listed(request.slice.fixed)
+            todo = share(mine, request.slice.index, request.slice.count)
+            require_same(todo, entries, f"{self._owner}: stream '{stream.name}'")
         if request.mode == "incremental":
             self._check_tagged(mine)
         held: tuple[Piece, Position] | None = None
@@ -97,6 +103,15 @@ class FilesSource:
             held = (held[0] if held else Piece(pa.RecordBatch.from_pylist([]))), progress.finish()
         if held is not None and (request.mode == "incremental" or _holds_rows(held[0])):
             yield self._batch(held, request, last=True)
+
+    def fix_slices(self, request: ReadRequest) -> Any:
+        """Return the files of the stream as they are now."""
+        entries = self._store.entries()
+        stream = self._stream(request.stream, entries)
+        mine = self._of(stream, entries)
+        if not mine:
+            raise self._no_match(stream, entries)
+        return fixed(mine)
 
     def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
         """Return exact: name, ETag and row number say where reading goes on."""

@@ -44,7 +44,7 @@ class MemorySource:
     """Rows given in the configuration."""
 
     name: ClassVar[str] = "memory"
-    features: ClassVar[frozenset[Feature]] = frozenset({"range"})
+    features: ClassVar[frozenset[Feature]] = frozenset({"range", "slice"})
 
     class Config(BaseModel):
         """Streams and how many rows a batch holds."""
@@ -79,6 +79,8 @@ class MemorySource:
         schema = self.describe(request.stream, request.columns).schema
         if request.range is not None:
             rows = self._within(rows, request, request.range)
+        if request.slice is not None:
+            rows = rows[request.slice.index :: request.slice.count]
         start = int(request.position["rows"]) if request.position and request.mode == "incremental" else 0
         for first in range(start, len(rows), self._config.batch_rows):
             chunk = rows[first : first + self._config.batch_rows]
@@ -86,7 +88,7 @@ class MemorySource:
             good = [row for row in chunk if set(row) != {"_raw"}]
             arrays = {column.name: _array([row.get(column.name) for row in good], column.type) for column in schema}
             data = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
-            yield Batch(data, None if request.range else {"rows": first + len(chunk)}, rejects)
+            yield Batch(data, None if request.range or request.slice else {"rows": first + len(chunk)}, rejects)
 
     def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
         """Return exact: rows are counted from the start of a list that only grows."""

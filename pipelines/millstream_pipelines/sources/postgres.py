@@ -22,6 +22,7 @@ from millstream_pipelines.sources._postgres.cursor import Cursor, cursor_of, rea
 from millstream_pipelines.sources._postgres.horizon import HorizonFinder
 from millstream_pipelines.sources._postgres.order import require_order, require_values
 from millstream_pipelines.sources._postgres.raw import INDEXED, RawRows, Wanted, is_portable
+from millstream_pipelines.sources._postgres.slices import slice_condition
 from millstream_pipelines.sources.base import Feature, ReadRequest, StreamInfo
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class PostgresSource:
 
     name: ClassVar[str] = "postgres"
     Config: ClassVar[type[BaseModel]] = PostgresConfig
-    features: ClassVar[frozenset[Feature]] = frozenset({"range"})
+    features: ClassVar[frozenset[Feature]] = frozenset({"range", "slice"})
 
     def __init__(self, config: BaseModel, owner: str) -> None:
         self._config = PostgresConfig.model_validate(config)
@@ -64,7 +65,8 @@ class PostgresSource:
         relation = self._catalog.relation(request.stream)
         schema = self._kept(relation, request.columns)
         if request.mode == "full":
-            yield from map(Batch, self._rows(relation, schema, ""))
+            tail = "" if request.slice is None else f"WHERE {slice_condition(relation, request.slice, self._owner)}"
+            yield from map(Batch, self._rows(relation, schema, tail))
             return
         cursor = cursor_of(request, relation, self._owner)
         if schema.get(cursor.column) is None:
@@ -108,6 +110,9 @@ class PostgresSource:
 
     def guarantee(self, request: ReadRequest) -> tuple[Literal["exact", "repeats"], str]:
         """Return exact without a lag; the reason names what the cursor's values must be like."""
+        if request.slice is not None:
+            slice_condition(self._catalog.relation(request.stream), request.slice, self._owner)
+            return "exact", "each slice is read in one snapshot of its own, and rows are told apart by their key"
         if request.mode == "full":
             return "exact", "the whole table is read in one snapshot"
         if request.range is not None:

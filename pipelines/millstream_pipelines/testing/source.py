@@ -30,7 +30,7 @@ from millstream_pipelines.batch import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.registry import configured
 from millstream_pipelines.schema import arrow_type
-from millstream_pipelines.sources.base import Range, ReadRequest, Source, features_of
+from millstream_pipelines.sources.base import FixesSlices, Range, ReadRequest, Slice, Source, features_of
 
 OWNER = "source 'under-test'"
 
@@ -165,6 +165,21 @@ class SourceSuite:
                 assert found == parsed_rows(source.read(self.request()))
                 behind = Range(self.ranges[-1].end, self.ranges[-1].end)
                 assert not parsed_rows(source.read(self.request(mode="incremental", range=behind)))
+
+    def test_slices_are_disjoint_and_together_whole(self, config: Mapping[str, Any], secret: Mapping[str, str]) -> None:
+        with self.opened(config, secret) as source:
+            assert features_of(source) <= {"range", "slice"}
+            if "slice" not in features_of(source):
+                return
+            fixed = source.fix_slices(self.request()) if isinstance(source, FixesSlices) else None
+            fixed = json.loads(json.dumps(fixed))
+            whole = rows_of(source.read(self.request()))
+            for count in (1, 3):
+                found: Counter[str] = Counter()
+                for index in range(count):
+                    with self.opened(config, secret) as other:
+                        found += rows_of(other.read(self.request(slice=Slice(index, count, fixed))))
+                assert found == whole
 
     def test_close_twice_and_in_mid_read(self, config: Mapping[str, Any], secret: Mapping[str, str]) -> None:
         with self.opened(config, secret) as source:

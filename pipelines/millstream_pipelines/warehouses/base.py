@@ -30,6 +30,14 @@ class WarehouseInfo:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A part of a run in `count` processes: the slice of process `index`, or (None) what publishes all slices."""
+
+    index: int | None
+    count: int
+
+
+@dataclass(frozen=True)
 class LoadSpec:
     """What a stream's load is about. `pipeline` is `namespace/name`: the identity of its state."""
 
@@ -54,10 +62,17 @@ class LoadSpec:
     window: str | None = None
     """A backfill's window, the same text whenever the same window is loaded; None for every other load."""
 
+    shard: Shard | None = None
+    """Which part of a run in several processes this load is; None where the run is one process."""
+
     @property
     def state(self) -> str:
-        """The stream's name in state, lease and ledger: a backfill has its own, beside the forward load's."""
-        return self.stream if self.window is None else f"{self.stream}@backfill"
+        """The stream's name in state, lease and ledger: a backfill and each slice have their own."""
+        if self.window is not None:
+            return f"{self.stream}@backfill"
+        if self.shard is not None and self.shard.index is not None:
+            return f"{self.stream}@shard-{self.shard.index}"
+        return self.stream
 
     @property
     def merge_key(self) -> tuple[str, ...]:
@@ -174,7 +189,7 @@ class SweepingLoad(StreamLoad, Protocol):
         ...
 
 
-WarehouseFeature = Literal["scd2", "deletes", "backfill"]
+WarehouseFeature = Literal["scd2", "deletes", "backfill", "shards"]
 
 
 def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:

@@ -18,6 +18,8 @@ from millstream_pipelines.warehouses._postgres.backfill import PostgresBackfill
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad, fitted
 from millstream_pipelines.warehouses._postgres.merging import merge_statements
+from millstream_pipelines.warehouses._postgres.shards import PostgresShards
+from millstream_pipelines.warehouses._postgres.slices import PostgresPublication, PostgresSlice
 from millstream_pipelines.warehouses._postgres.sweeping_load import PostgresSweepingLoad
 from millstream_pipelines.warehouses._postgres.tables import read_shape
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
@@ -30,7 +32,7 @@ class PostgresWarehouse:
 
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
-    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "deletes", "backfill"})
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "deletes", "backfill", "shards"})
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self._config = config
@@ -57,9 +59,15 @@ class PostgresWarehouse:
 
     def load(self, spec: LoadSpec) -> PostgresLoad:
         """See `Warehouse.load`."""
-        made = PostgresSweepingLoad if spec.window is None else PostgresBackfill
+        made: type[PostgresLoad] = PostgresSweepingLoad if spec.window is None else PostgresBackfill
+        if spec.shard is not None:
+            made = PostgresPublication if spec.shard.index is None else PostgresSlice
         self._loading = made(lambda: self.connection, spec, self._owner)
         return self._loading
+
+    def shards(self, pipeline: str, run: str, count: int) -> PostgresShards:
+        """See `ShardWarehouse.shards`."""
+        return PostgresShards(lambda: self.connection, self._owner, pipeline, run, count)
 
     def materialize(self, spec: TransformSpec, checked: Callable[[], None]) -> int:
         """See `Warehouse.materialize`."""

@@ -79,6 +79,12 @@ class Lease:
         if self._epoch_of(self._connection) != self.epoch:
             raise self.superseded()
 
+    def hold(self) -> None:
+        """Be the holder until the open transaction ends: a successor waits for that. SupersededError for any other."""
+        row = one(self._connection, f"SELECT epoch FROM _millstream.state WHERE {_MINE} FOR UPDATE", self._key)
+        if row is None or int(row[0]) != self.epoch:
+            raise self.superseded()
+
     def advance(self, position: str | None) -> None:
         """Count one more chunk and its position (JSON, None keeps the old): the statement that fences."""
         moved = run(

@@ -69,6 +69,25 @@ _MIGRATIONS: tuple[str, ...] = (
         done_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (pipeline, stream, run, "window", range_start, range_end));
     """,
+    """
+    CREATE TABLE _millstream.shard_runs (
+        pipeline text NOT NULL, run text NOT NULL, shards int NOT NULL, seen_at timestamptz NOT NULL DEFAULT now(),
+        finished_at timestamptz, dropped_at timestamptz,
+        PRIMARY KEY (pipeline, run));
+    CREATE TABLE _millstream.shard_plans (
+        pipeline text NOT NULL, stream text NOT NULL, run text NOT NULL, plan jsonb NOT NULL,
+        PRIMARY KEY (pipeline, stream, run));
+    CREATE TABLE _millstream.shards (
+        pipeline text NOT NULL, stream text NOT NULL, run text NOT NULL, shard int NOT NULL, stage text NOT NULL,
+        columns jsonb NOT NULL, read bigint NOT NULL, loaded bigint NOT NULL, quarantined bigint NOT NULL,
+        duplicate bigint NOT NULL, filtered bigint NOT NULL, bytes bigint NOT NULL, content_hash text NOT NULL,
+        found jsonb NOT NULL, staged_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (pipeline, stream, run, shard));
+    CREATE TABLE _millstream.shard_rejects (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        pipeline text NOT NULL, stream text NOT NULL, target text NOT NULL, run text NOT NULL, seq bigint NOT NULL,
+        rule text NOT NULL, message text NOT NULL, "row" jsonb NOT NULL, status text NOT NULL);
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

@@ -12,7 +12,13 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.row_json import message_text, row_text, storable
 
-INTO = '_millstream.quarantine (pipeline, stream, target, run, seq, rule, message, "row", status)'
+COLUMNS = 'pipeline, stream, target, run, seq, rule, message, "row", status'
+
+
+def into(spec: LoadSpec, status: str = "open") -> str:
+    """Return where rejects go: a slice's wait for its publication, but those of a refused chunk are never published."""
+    waits = spec.shard is not None and spec.shard.index is not None and status != "refused"
+    return f"_millstream.{'shard_rejects' if waits else 'quarantine'} ({COLUMNS})"
 
 
 def insert(connection: Connection, spec: LoadSpec, seq: int, rejects: Iterable[Reject], status: str = "open") -> None:
@@ -24,5 +30,5 @@ def insert(connection: Connection, spec: LoadSpec, seq: int, rejects: Iterable[R
     ]  # fmt: skip
     if values:
         with connection.cursor() as cursor:
-            execute_values(cursor, f"INSERT INTO {INTO} VALUES %s", values, page_size=1000)
+            execute_values(cursor, f"INSERT INTO {into(spec, status)} VALUES %s", values, page_size=1000)
         reached("quarantined")

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.schema import Column
 from millstream_pipelines.warehouses._postgres.connection import one, run
-from millstream_pipelines.warehouses._postgres.quarantine import INTO
+from millstream_pipelines.warehouses._postgres.quarantine import into
 from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.names import quote
 
@@ -56,7 +56,7 @@ def set_aside(connection: Connection, stage: str, columns: list[Column], spec: L
     if spec.contract.rows == "quarantine":
         run(
             connection,
-            f"INSERT INTO {INTO} SELECT %s, %s, %s, %s, %s, _millstream_rule, left(_millstream_why, 2000), "
+            f"INSERT INTO {into(spec)} SELECT %s, %s, %s, %s, %s, _millstream_rule, left(_millstream_why, 2000), "
             f"to_jsonb(s) - {_OURS}, 'open' FROM {stage} s "
             "WHERE _millstream_why IS NOT NULL ORDER BY _millstream_order",
             (spec.pipeline, spec.stream, spec.target, spec.run, seq),
