@@ -20,7 +20,8 @@ from millstream_pipelines.intervals import Intervals, cut
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.sources.base import CursorOrdered, ReadRequest, features_of
 from millstream_pipelines.stream_run import StreamRun
-from millstream_pipelines.warehouses.base import BackfillLoad, LoadSpec, StreamLoad, abilities_of
+from millstream_pipelines.warehouses.backfilling import BackfillLoad
+from millstream_pipelines.warehouses.base import LoadSpec, StreamLoad, abilities_of
 from millstream_pipelines.warehouses.fitting import widens
 
 

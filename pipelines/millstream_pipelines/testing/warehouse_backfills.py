@@ -12,7 +12,8 @@ from millstream_pipelines.batch import Reject
 from millstream_pipelines.errors import RetriableError, SupersededError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.testing.warehouse_case import PEOPLE, WarehouseCase, totals, write
-from millstream_pipelines.warehouses.base import BackfillLoad, Warehouse, abilities_of
+from millstream_pipelines.warehouses.backfilling import BackfillLoad
+from millstream_pipelines.warehouses.base import Warehouse, abilities_of
 
 
 class WarehouseBackfills(WarehouseCase):
