@@ -17,6 +17,7 @@ from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.budgets import Budget
 from millstream_pipelines.deferred_shaping import DeferredShaper as Shaper
 from millstream_pipelines.deletes import read_columns
+from millstream_pipelines.doubts import doubts
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
@@ -88,6 +89,7 @@ class StreamRun:
                 self.progress.stage(stream.name, "load")
                 self._load(load, request, shaper, described)
                 self._follow_deletes()
+                self.result.checks += self._reported(doubts(self.source, request))
         except LeftOutError as why:
             load.rollback()
             self.result.note = f"left out: {why}"

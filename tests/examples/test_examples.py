@@ -24,6 +24,7 @@ TESTED = {
     "05-transforms",
     "06-schedule",
     "12-sql-database",
+    "14-history",
     "demo-nycflights",
 }
 
@@ -185,3 +186,22 @@ def test_schedule(place: Place) -> None:
     assert report["freshness"].startswith("2013-01-01T")
     stale = [check for check in report["checks"] if check["outcome"] == "failed"]
     assert [check["severity"] for check in stale] == ["warn"]
+
+
+def test_history(place: Place) -> None:
+    name = "14-history"
+    streams = {stream["name"]: stream for stream in place.run(name)["runs"][0]["report"]["streams"]}
+    history = streams["history"]
+    assert [history[word] for word in ("read", "loaded", "duplicate", "deleted")] == [8, 7, 1, 1]
+    assert place.ask(
+        "SELECT article, price::text, valid_from::date::text, valid_to::date::text FROM raw.price_history ORDER BY 1, 3"
+    ) == [
+        ("cocoa", "5.10", "2026-01-01", "2026-02-10"),
+        ("coffee", "7.50", "2026-01-01", "2026-02-01"),
+        ("coffee", "7.90", "2026-02-01", None),
+        ("tea", "4.20", "2026-01-01", "2026-01-08"),
+        ("tea", "4.30", "2026-01-08", "2026-01-15"),
+        ("tea", "4.50", "2026-01-15", None),
+    ]
+    assert place.ask("SELECT article, price::text FROM raw.prices ORDER BY 1") == [("coffee", "7.90"), ("tea", "4.50")]
+    assert place.totals(name) == [(0, 0, 0)]

@@ -102,6 +102,13 @@ class CursorOrdered(Protocol):
         ...
 
 
+def doubts_of(source: Source, request: ReadRequest) -> list[str]:
+    """Return what looks wrong about the cursor of an incremental read that has just ended, for people."""
+    tell = getattr(source, "doubts", None)
+    found: list[str] = tell(request) if tell is not None else []
+    return found
+
+
 @runtime_checkable
 class Source(Protocol):
     """A source. Constructed with its validated `Config` and the name of its DataSource (for messages).
@@ -113,7 +120,8 @@ class Source(Protocol):
     the cursor), `slice` (disjoint slices of one state). A request asks for neither where the source does not say so.
 
     An optional method `why_incomplete(request) -> str | None` says whether a read in mode full returns every row that
-    is there: without it no row is taken out of a target for being absent.
+    is there: without it no row is taken out of a target for being absent. One `doubts(request) -> list[str]` is asked
+    after an incremental read from `request.position`: values ahead of the clock, a cursor that went back.
     """
 
     Config: ClassVar[type[BaseModel]]

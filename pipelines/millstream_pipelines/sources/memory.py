@@ -94,6 +94,15 @@ class MemorySource:
         """Return exact: rows are counted from the start of a list that only grows."""
         return "exact", "positions count the rows of the manifest"
 
+    def doubts(self, request: ReadRequest) -> list[str]:
+        """Return whether the list has become shorter than what was read of it."""
+        rows, read = len(self._stream(request.stream).rows), int((request.position or {}).get("rows", 0))
+        if rows >= read:
+            return []
+        where = f"{self._owner}: stream '{request.stream}'"
+        told = f"{read} rows have been read, and the list holds {rows}; rows that are added are not read before there"
+        return [f"{where}: {told} are more than {read}: run once with fullRefresh"]
+
     def why_incomplete(self, request: ReadRequest) -> str | None:
         """Return None: the manifest holds all rows there are."""
         return None

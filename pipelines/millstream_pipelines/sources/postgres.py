@@ -19,6 +19,7 @@ from millstream_pipelines.sources._postgres.catalog import Catalog, Relation
 from millstream_pipelines.sources._postgres.config import PostgresConfig
 from millstream_pipelines.sources._postgres.connection import Control
 from millstream_pipelines.sources._postgres.cursor import Cursor, cursor_of, reached
+from millstream_pipelines.sources._postgres.doubts import doubts
 from millstream_pipelines.sources._postgres.horizon import HorizonFinder
 from millstream_pipelines.sources._postgres.order import require_order, require_values
 from millstream_pipelines.sources._postgres.raw import INDEXED, RawRows, Wanted, is_portable
@@ -133,6 +134,11 @@ class PostgresSource:
         """See `CancellableSource.cancel`."""
         for rows in self._reads:
             rows.cancel()
+
+    def doubts(self, request: ReadRequest) -> list[str]:
+        """Return what looks wrong about the cursor of an incremental read."""
+        relation = self._catalog.relation(request.stream)
+        return doubts(self._control, relation, cursor_of(request, relation, self._owner), request.position)
 
     def why_incomplete(self, request: ReadRequest) -> str | None:
         """Return None: a full read is one snapshot."""

@@ -38,6 +38,7 @@ class RestSource:
         self._client = HttpClient(self._config, Secrets(self._config, owner), owner)
         self._api = Authorized(self._client)
         self._schemas: dict[str, Schema] = {}
+        self._last: Since | None = None
 
     def streams(self) -> list[StreamInfo]:
         """Return every stream; asks each for its first page."""
@@ -60,6 +61,7 @@ class RestSource:
         schema = self._schema(stream)
         stretch = self._stretch(stream, schema, request)
         since = None if stretch else self._since(stream, request)
+        self._last = since
         records: list[Record] = []
         size = 0
         position: Position | None = None
@@ -94,6 +96,10 @@ class RestSource:
         if request.mode == "full":
             return "repeats", "an API gives no snapshot: what changes while pages are read can shift between them"
         return "repeats", "an API answers `since` with the last value again, or with more; keys tell repeats apart"
+
+    def doubts(self, request: ReadRequest) -> list[str]:
+        """Return what looked wrong about the cursor in the read that has just ended."""
+        return self._last.doubts() if self._last is not None else []
 
     def why_incomplete(self, request: ReadRequest) -> str | None:
         """Return None where a listing is one response, or is said to be complete."""

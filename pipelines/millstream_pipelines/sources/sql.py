@@ -7,6 +7,7 @@ database commits out of order cannot be known from outside: an incremental read 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -80,6 +81,29 @@ class SqlSource:
             return "exact", "SQLite has one writer at a time, so values commit in order (values made by the INSERT)"
         return "exact", "positions lie between cursor values; their order is trusted, not made sure"
 
+    def doubts(self, request: ReadRequest) -> list[str]:
+        """Return what looks wrong about the cursor of an incremental read."""
+        relation = self._relations.of(request.stream)
+        cursor = cursor_of(request, relation, self._database.dialect, self._owner)
+        column = self._database.quoted(cursor.column)
+        tomorrow = cursor.tomorrow(datetime.now(UTC))
+        found = []
+        with self._database.connected(relation.name) as connection:
+
+            def ask(what: str, **bound: Any) -> Any:
+                return connection.execute(sa.text(f"SELECT {what} FROM {escaped(relation.origin)}"), bound).one()
+
+            if tomorrow is not None:
+                (count,) = ask(f"count(CASE WHEN {column} >= :tomorrow THEN 1 END)", tomorrow=tomorrow)
+                found += [cursor.ahead(count)] if count else []
+            if request.position is not None:
+                largest, went_back = ask(
+                    f"max({column}), CASE WHEN max({column}) < :reached THEN 1 ELSE 0 END",
+                    reached=cursor.parameter(request.position["cursor"], "position"),
+                )
+                found += [cursor.went_back(largest, request.position)] if went_back or largest is None else []
+        return found
+
     def why_incomplete(self, request: ReadRequest) -> str | None:
         """Return None: a full read is one statement."""
         return None
@@ -94,8 +118,11 @@ class SqlSource:
             start = cursor.edge(request.range.start, "window.from")
             end = cursor.edge(request.range.end, "window.to")
             return f"WHERE {column} >= :start AND {column} < :end", {"start": start, "end": end}
-        behind = cursor.behind(request.position)
-        return ("", {}) if behind is None else (f"WHERE {column} > :behind", {"behind": behind})
+        bound = {"behind": cursor.behind(request.position), "tomorrow": cursor.tomorrow(datetime.now(UTC))}
+        # A value ahead of every clock would become the position, and hide all that comes until then.
+        conditions = {"behind": f"{column} > :behind", "tomorrow": f"{column} < :tomorrow"}
+        used = {name: value for name, value in bound.items() if value is not None}
+        return (f"WHERE {' AND '.join(conditions[name] for name in used)}" if used else ""), used
 
     def _require_order(self, cursor: Cursor, request: ReadRequest) -> None:
         sure = request.lag or request.range or self._config.trust_cursor_order or self._database.dialect == "sqlite"

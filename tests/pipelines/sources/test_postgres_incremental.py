@@ -32,7 +32,7 @@ def test_a_second_read_finds_only_what_is_new(database: dict[str, Any], sql: Sql
     sql("CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY, v text); INSERT INTO t (v) VALUES ('a'), ('b')")
     first = read_new(database)
     assert values(first) == [1, 2]
-    assert first[-1].position == {"field": "id", "cursor": 2}
+    assert first[-1].position == {"field": "id", "cursor": 2, "kind": "number"}
     assert read_new(database, first[-1].position) == []
     sql("INSERT INTO t (v) VALUES ('c')")
     assert values(read_new(database, first[-1].position)) == [3]
@@ -73,7 +73,7 @@ def test_one_value_larger_than_a_batch(database: dict[str, Any], sql: Sql) -> No
     batches = read_new(database)
     assert [batch.position for batch in batches][:2] == [None, None]
     assert len(values(batches)) == 260_000
-    assert batches[-1].position == {"field": "id", "cursor": 1}
+    assert batches[-1].position == {"field": "id", "cursor": 1, "kind": "number"}
 
 
 def test_cursors_must_be_of_an_ordered_type(database: dict[str, Any], sql: Sql) -> None:

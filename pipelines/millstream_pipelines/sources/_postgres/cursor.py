@@ -41,6 +41,7 @@ class Cursor:
         if position is None:
             return None
         value = self.value(reached(position, self.column, owner))
+        require_kind(self, position, owner)
         if self.lag is not None:
             value = f"({value} - interval '{self.lag.total_seconds():.6f} seconds')"
         return f"{self.sql} > {value}"
@@ -65,7 +66,21 @@ class Cursor:
             plain = moments.spelled(pa.array([value]))[0].as_py()
         else:
             plain = value.as_py() if pa.types.is_integer(value.type) else value.cast(pa.string()).as_py()
-        return {"field": self.column, "cursor": plain}
+        return {"field": self.column, "cursor": plain, "kind": self.kind}
+
+    @property
+    def tomorrow(self) -> str | None:
+        """SQL for the first value that lies ahead of any clock, of a cursor of time: more than a day from now.
+
+        A day, since a `timestamp` or `date` may be that of any time zone.
+        """
+        utc = "(clock_timestamp() AT TIME ZONE 'UTC')"
+        limits = {
+            "timestamptz": "(clock_timestamp() + interval '1 day')",
+            "timestamp": f"({utc} + interval '1 day')",
+            "date": f"({utc}::date + 2)",
+        }
+        return limits.get(self.kind)
 
     def complete(self, values: Any) -> int:
         """Return how many leading values of an ordered array are complete: equal ones may follow the last."""
@@ -88,6 +103,16 @@ def reached(position: Position, column: str, owner: str) -> str:
             "run once with fullRefresh"
         )
     return str(position["cursor"])
+
+
+def require_kind(cursor: Cursor, position: Position, owner: str) -> None:
+    """Raise ConfigurationError when the column's type has changed under the cursor: its values compare otherwise."""
+    before = position.get("kind", cursor.kind)
+    if before != cursor.kind:
+        raise ConfigurationError(
+            f"{owner}: cursor '{cursor.column}' was a {before} when its position {position['cursor']!r} was committed, "
+            f"and is a {cursor.kind} ({cursor.type}) now; values of the two do not compare. Run once with fullRefresh"
+        )
 
 
 def _complete_numbers(values: Any) -> int:

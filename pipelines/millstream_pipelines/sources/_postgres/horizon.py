@@ -80,7 +80,9 @@ class HorizonFinder:
     def find(self, watch: bool = True) -> Horizon:
         """Return the horizon. `watch` False: take the largest visible value, since its order is trusted."""
         cursor = self._cursor
-        capped = f"WHERE {cursor.sql} < clock_timestamp()" if cursor.kind == "timestamptz" else ""
+        # A value ahead of every clock would become the position, and hide all that comes until then.
+        limit = "clock_timestamp()" if cursor.kind == "timestamptz" else cursor.tomorrow
+        capped = f"WHERE {cursor.sql} < {limit}" if limit is not None else ""
         now, upper = self._ask(
             f"SELECT clock_timestamp()::text, (SELECT max({cursor.sql})::text FROM {self._relation.origin} {capped})"
         )

@@ -23,6 +23,8 @@ class Since:
         self._from: Value | None = self._stored(position) if position else None
         self._largest: Value | None = None  # of this read: an API may well start before the position
         self._complete: Value | None = None
+        self._without = self._ahead = 0
+        self._tomorrow = datetime.now(UTC) + timedelta(days=1)
         if lag and how.format == "raw":
             raise ConfigurationError(f"{where}: cursor.lag is a duration, and the cursor's format is raw; leave it out")
 
@@ -40,8 +42,12 @@ class Since:
         for record in records:
             seen = at_path(record, self._how.field)
             if seen is None:
+                self._without += 1
                 continue
             value = self._parsed(seen)
+            if self._is_ahead(value):
+                self._ahead += 1
+                continue
             if self._largest is None or self._less(self._largest, value):
                 self._complete, self._largest = self._largest, value
             elif self._how.ordered and self._less(value, self._largest):
@@ -62,6 +68,29 @@ class Since:
         if self._from is not None and self._less(value, self._from):
             value = self._from
         return {"cursor": self._kept(value)}
+
+    def doubts(self) -> list[str]:
+        """Return what looked wrong about the cursor in this read."""
+        found = []
+        if self._is_ahead(self._from):
+            found.append(
+                f"{self._where}: the position {self._from} is more than a day ahead of the clock, so the API may tell "
+                "of nothing new before that; run once with fullRefresh"
+            )
+        if self._ahead:
+            found.append(
+                f"{self._where}: {self._ahead} records have a value more than a day ahead of the clock in "
+                f"'{self._how.field}'; they are loaded, and do not move the position, so that they hide no other record"
+            )
+        if self._without:
+            found.append(
+                f"{self._where}: {self._without} records have no '{self._how.field}'; they are loaded when the API "
+                "lists them, and do not move the position"
+            )
+        return found
+
+    def _is_ahead(self, value: Value | None) -> bool:
+        return isinstance(value, datetime) and value > self._tomorrow
 
     def _less(self, one: Value, other: Value) -> bool:
         try:

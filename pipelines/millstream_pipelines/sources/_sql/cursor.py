@@ -71,11 +71,42 @@ class Cursor:
             return back.date() if self.native else back.date().isoformat()
         return back if self.native else back.isoformat(" ")
 
+    def tomorrow(self, now: datetime) -> Any:
+        """Return the first value that lies ahead of any clock, of a cursor of time: more than a day from now, or None.
+
+        A day, since a time without a zone may be that of any. Where times are text, only a day's begin is comparable.
+        """
+        if self.type not in _TIMES:
+            return None
+        day = (now + timedelta(days=2)).date()
+        if not self.native:
+            return day.isoformat()
+        if self.type == "date":
+            return day
+        moment = now + timedelta(days=1)
+        return moment if self.type == "timestamptz" else moment.replace(tzinfo=None)
+
     def position(self, value: Any) -> Position:
         """Return the position behind a value as the driver returned it."""
         if isinstance(value, (int, str)):
             return {"field": self.column, "cursor": value}
         return {"field": self.column, "cursor": value.isoformat(" ") if isinstance(value, datetime) else str(value)}
+
+    def ahead(self, count: int) -> str:
+        """Return the doubt about values ahead of the clock."""
+        return (
+            f"{self.owner}: {count} rows have a value more than a day ahead of the clock in cursor '{self.column}'; "
+            "they are not read before that time has come, so that they hide no other row. Correct them at the source"
+        )
+
+    def went_back(self, largest: Any, position: Position) -> str:
+        """Return the doubt about a table whose largest value is less than what has been read."""
+        now = f"is {largest} now" if largest is not None else "is none now: the table is empty"
+        return (
+            f"{self.owner}: the largest value of cursor '{self.column}' {now}, and {position['cursor']} has been read. "
+            "Were its newest rows deleted, all is well; was it restored from an older copy or filled anew, then rows "
+            "with values up to that one are never read: run once with fullRefresh"
+        )
 
     def refuse_text(self, value: Any) -> None:
         """Raise DataError for a value that the database orders in another way than its type says."""
