@@ -53,8 +53,8 @@ class Nested(ApiModel):
     )
     lists: Literal["json", "tables"] = Field(
         default="json",
-        description="A list becomes one jsonb column, or a child table `target__field` that carries the parent's "
-        "primary key and the place in the list; needs `primaryKey`.",
+        description="A list becomes one jsonb column, or a child table `target__field` with the parent's primary key "
+        "(`_parent_<column>`), the place in the list (`_index`) and the elements' fields; needs `primaryKey`.",
     )
     max_depth: int = Field(
         default=3, ge=1, le=8, description="Levels that are taken apart; what lies deeper stays one jsonb column."

@@ -12,8 +12,16 @@ def require_abilities(stream: StreamSpec, warehouse: Warehouse) -> None:
     abilities = abilities_of(warehouse)
     asked: list[tuple[str, bool, str]] = [
         ("scd2", stream.write_disposition == "scd2", "writeDisposition 'scd2'"),
+        ("children", stream.nested.lists == "tables", "nested.lists 'tables'"),
         ("deletes", bool(stream.deletes.column or stream.deletes.reconcile_every), "`deletes`"),
     ]
+    if stream.nested.lists == "tables" and (
+        stream.write_disposition == "scd2" or stream.deletes.column or stream.deletes.reconcile_every
+    ):
+        raise ConfigurationError(
+            f"stream '{stream.name}': nested.lists 'tables' is not built for `deletes` and writeDisposition 'scd2'; "
+            "leave lists as json, or merge without them"
+        )
     for ability, wanted, field in asked:
         if wanted and ability not in abilities:
             raise ConfigurationError(

@@ -74,6 +74,11 @@ class BackfillRun(StreamRun):
             )
         if "backfill" not in abilities_of(self.warehouse):
             raise ConfigurationError(f"{where}: its warehouse cannot load intervals; run it with fullRefresh")
+        if stream.nested.lists == "tables":
+            raise ConfigurationError(
+                f"{where}: nested.lists 'tables' is not built for a window, since rows that the forward load has made "
+                "newer would lose their children; run it with fullRefresh"
+            )
         if stream.deletes.column is not None:
             raise ConfigurationError(
                 f"{where}: with `deletes.column` a row that the forward load takes out meanwhile could come back; "

@@ -25,6 +25,9 @@ MAX_BATCH_BYTES = 64 * 1024 * 1024
 DELETED = "_millstream_deleted"
 """The last column of shaped rows that says which of them the source marks as deleted; never a column of a target."""
 
+ROW = "_millstream_row"
+"""Column of a batch that numbers its rows, where child rows refer to them. It reaches no target."""
+
 Position = dict[str, Any]
 """Where to go on reading: JSON that only the source understands. Committed with the rows before it."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from millstream_api.stream import ColumnSpec, StreamSpec
@@ -35,27 +35,41 @@ class ColumnPlan:
     hidden: dict[str, Mask]
 
 
-def plan_columns(stream: StreamSpec, source: Schema, owner: str) -> ColumnPlan:
+@dataclass(frozen=True)
+class Unnested:
+    """What became of nested columns: see `nested`."""
+
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Column made → nested column it comes from. Quarantined rows show the latter."""
+    apart: frozenset[str] = frozenset()
+    """Nested columns that were taken apart whole; they reach no target."""
+
+
+def plan_columns(stream: StreamSpec, source: Schema, owner: str, unnested: Unnested | None = None) -> ColumnPlan:
     """Decide the columns of a stream.
 
     Pass-through columns keep the source's order, a named column stands where its source column stood, a computed
     one that replaces no source column goes last. Raises ConfigurationError that names the column.
     """
-    taken = _taken(stream, source, owner)
+    unnested = unnested or Unnested()
+    taken = _taken(stream, source, owner, unnested)
     for spec in stream.columns:
         if spec.expression is None and taken.get(spec.source or spec.name) is None:
             raise _unknown_column(spec, stream, source, taken, owner)
     outputs: list[Output] = []
     for column in taken:
         named = [spec for spec in stream.columns if _place(spec) == column.name]
-        if not named:
+        if not named and column.name not in unnested.apart:
             outputs.append(Output(column, source=column.name))
         outputs += [_output(spec, taken, owner) for spec in named if not spec.drop]
     outputs += [
         _output(spec, taken, owner) for spec in stream.columns if taken.get(_place(spec)) is None and not spec.drop
     ]
     _refuse_twice([item.column.name for item in outputs], owner)
-    return ColumnPlan(tuple(outputs), taken, _hidden(stream.columns, outputs, taken))
+    hidden = _hidden(stream.columns, outputs, taken)
+    # Who must not see a part must not see the whole either, which is what quarantine shows.
+    hidden |= dict.fromkeys((whole for part, whole in unnested.origins.items() if part in hidden), "redact")
+    return ColumnPlan(tuple(outputs), taken, hidden)
 
 
 def _place(spec: ColumnSpec) -> str:
@@ -63,11 +77,14 @@ def _place(spec: ColumnSpec) -> str:
     return spec.source or spec.name
 
 
-def _taken(stream: StreamSpec, source: Schema, owner: str) -> Schema:
+def _taken(stream: StreamSpec, source: Schema, owner: str, unnested: Unnested) -> Schema:
     for name in stream.select:
         if source.get(name) is None:
             raise unknown_value(owner, "column in `select`", name, source.names)
-    return source.with_columns(column for column in source if not stream.select or column.name in stream.select)
+    wanted = set(stream.select)
+    return source.with_columns(
+        column for column in source if not wanted or unnested.origins.get(column.name, column.name) in wanted
+    )
 
 
 def _unknown_column(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import Batch
-from millstream_pipelines.column_plan import plan_columns
+from millstream_pipelines.column_plan import Unnested, plan_columns
 from millstream_pipelines.schema import Schema
 
 if TYPE_CHECKING:
@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 class DeferredShaper:
     """See `Shaper`. What a manifest has wrong is a ConfigurationError here, as there."""
 
-    def __init__(self, stream: StreamSpec, source: Schema, owner: str, mask_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        stream: StreamSpec,
+        source: Schema,
+        owner: str,
+        mask_key: bytes = b"",
+        unnested: Unnested | None = None,
+    ) -> None:
         self._made: Shaper | None = None
-        self._given = (stream, source, owner, mask_key)
+        self._given = (stream, source, owner, mask_key, unnested)
         self._target: Schema | None = None
         self.source = source
         if stream.columns or stream.filter or stream.deletes.column:
             self.schema = self._shaper.schema
         else:
-            outputs = plan_columns(stream, source, owner).outputs
+            outputs = plan_columns(stream, source, owner, unnested).outputs
             self.schema = Schema(tuple(item.column for item in outputs), tuple(stream.primary_key))
 
     @property
@@ -44,9 +51,14 @@ class DeferredShaper:
         """See `Shaper.private`: nothing, where no column is changed."""
         return frozenset() if self._made is None else self._made.private
 
-    def covers(self, batch: pa.Schema) -> bool:
+    @property
+    def private_sources(self) -> frozenset[str]:
+        """See `Shaper.private_sources`."""
+        return self._shaper.private_sources
+
+    def covers(self, batch: pa.Schema, unnested: Unnested | None = None) -> bool:
         """See `Shaper.covers`."""
-        return self._shaper.covers(batch)
+        return self._shaper.covers(batch, unnested)
 
     def bind(self, target: Schema) -> None:
         """See `Shaper.bind`."""

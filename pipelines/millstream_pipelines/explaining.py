@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from millstream_api import Drift
 from millstream_api.pipeline import TransformSpec
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
-from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.endpoints import open_source, open_warehouse
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.load_path import chosen
+from millstream_pipelines.plain_rows import rows_of
 from millstream_pipelines.raw_run import offered
 from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.runner import RunRequest
 from millstream_pipelines.schema import Schema
-from millstream_pipelines.shaping import Shaper
 from millstream_pipelines.sources.base import Source
 from millstream_pipelines.stream_requests import load_spec, read_request
 from millstream_pipelines.transforms.order import ordered
 from millstream_pipelines.warehouses.base import RawWarehouse, Warehouse
+
+Child = tuple[StreamSpec, Schema]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ def explain(request: RunRequest) -> list[StreamPlan]:
     source = open_source(plan.source, secrets.get("source", {}))
     try:
         identity = f"{plan.namespace}/{plan.name}"
-        streams = [_stream(stream, source, warehouse, identity, request.run) for stream in plan.pipeline.streams]
+        streams = [
+            found
+            for stream in plan.pipeline.streams
+            for found in _stream(stream, source, warehouse, identity, request.run)
+        ]
         transforms = ordered(plan.pipeline.transforms, warehouse.dialect) if plan.pipeline.transforms else []
         return streams + [_transform(transform) for transform in transforms]
     finally:
@@ -81,15 +86,26 @@ def differences(request: RunRequest) -> list[StreamDiff]:
     warehouse = open_warehouse(plan.warehouse, secrets.get("warehouse", {}))
     source = open_source(plan.source, secrets.get("source", {}))
     try:
-        return [_difference(stream, source, warehouse) for stream in plan.pipeline.streams]
+        return [found for stream in plan.pipeline.streams for found in _differences(stream, source, warehouse)]
     finally:
         source.close()
         warehouse.close()
 
 
-def _difference(stream: StreamSpec, source: Source, warehouse: Warehouse) -> StreamDiff:
-    info = source.describe(stream.name, read_columns(stream))
-    wanted = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
+def _described(stream: StreamSpec, source: Source, warehouse: Warehouse) -> tuple[Schema, list[Child]]:
+    """Return the columns that a stream makes, and the child tables that a first batch of it shows."""
+    nest = rows_of(stream, b"")
+    wanted = nest.shaper(nest.described(source, warehouse.shape_of)).schema
+    return wanted, nest.foreseen(wanted)
+
+
+def _differences(stream: StreamSpec, source: Source, warehouse: Warehouse) -> list[StreamDiff]:
+    require_abilities(stream, warehouse)
+    wanted, children = _described(stream, source, warehouse)
+    return [_difference(spec, schema, warehouse) for spec, schema in ((stream, wanted), *children)]
+
+
+def _difference(stream: StreamSpec, wanted: Schema, warehouse: Warehouse) -> StreamDiff:
     shape = warehouse.shape_of(stream.target, wanted)
     if shape is None:
         made = [
@@ -102,17 +118,16 @@ def _difference(stream: StreamSpec, source: Source, warehouse: Warehouse) -> Str
     return StreamDiff(stream.name, stream.target, "stays", found)
 
 
-def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: str, run: str) -> StreamPlan:
+def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: str, run: str) -> list[StreamPlan]:
     require_abilities(stream, warehouse)
-    info = source.describe(stream.name, read_columns(stream))
-    wanted: Schema = Shaper(stream, info.schema, f"stream '{stream.name}'").schema
+    wanted, children = _described(stream, source, warehouse)
     request = read_request(stream)
     name, why = guarantee(stream, *source.guarantee(request))
     spec = load_spec(stream, pipeline=identity, run=run, holder="explain")
     checks = RowChecks(stream.checks, wanted, f"stream '{stream.name}'")
     taken = warehouse.fitted(spec, wanted) if isinstance(warehouse, RawWarehouse) else "the warehouse takes batches"
     path = chosen(stream, offered(source, request), taken, checks.row_checks)
-    return StreamPlan(
+    own = StreamPlan(
         name=stream.name,
         target=stream.target,
         path=str(path),
@@ -122,6 +137,21 @@ def _stream(stream: StreamSpec, source: Source, warehouse: Warehouse, identity: 
         sql=warehouse.explain_raw(spec, wanted)
         if path.name == "raw" and isinstance(warehouse, RawWarehouse)
         else warehouse.explain_load(spec, wanted),
+    )
+    return [own, *(_child(child, schema, warehouse, own, identity, run) for child, schema in children)]
+
+
+def _child(
+    stream: StreamSpec, schema: Schema, warehouse: Warehouse, parent: StreamPlan, identity: str, run: str
+) -> StreamPlan:
+    spec = load_spec(stream, pipeline=identity, run=run, holder="explain")
+    return replace(
+        parent,
+        name=stream.name,
+        target=stream.target,
+        path=f"arrow: elements of a list, in the transaction of {parent.target}",
+        columns=[(column.name, column.type) for column in schema],
+        sql=warehouse.explain_load(spec, schema),
     )
 
 

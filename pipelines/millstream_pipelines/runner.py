@@ -223,7 +223,7 @@ class _Run:
         checks.enforce(results)
 
     def report(self, duration_s: float) -> RunReport:
-        streams = [result.report() for result in self.results]
+        streams = [report for result in self.results for report in (result.report(), *result.children)]
         totals = StreamReport(name="total")
         for stream in streams:
             for name in ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes_read", "deleted"):

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.batch import DELETED, Batch, Reject
+from millstream_pipelines.batch import DELETED, ROW, Batch, Reject
 from millstream_pipelines.casting import as_text, cast_column
-from millstream_pipelines.column_plan import Output, plan_columns
+from millstream_pipelines.column_plan import Output, Unnested, plan_columns
 from millstream_pipelines.deletes import marked, origin_of_mark
 from millstream_pipelines.expressions import Expression, condition, evaluate
 from millstream_pipelines.faults import Fault, refused_rows, rejects_of
@@ -41,8 +41,16 @@ class Shaped:
 class Shaper:
     """Shapes the batches of one stream. `mask_key`: the secret of `mask: hash`."""
 
-    def __init__(self, stream: StreamSpec, source: Schema, owner: str, mask_key: bytes = b"") -> None:
-        self._plan = plan_columns(stream, source, owner)
+    def __init__(
+        self,
+        stream: StreamSpec,
+        source: Schema,
+        owner: str,
+        mask_key: bytes = b"",
+        unnested: Unnested | None = None,
+    ) -> None:
+        self._unnested = unnested or Unnested()
+        self._plan = plan_columns(stream, source, owner, self._unnested)
         self.source = source
         self._key = tuple(stream.primary_key)
         self._effective_at = stream.scd2.effective_at if stream.write_disposition == "scd2" else None
@@ -65,9 +73,16 @@ class Shaper:
             or (item.expression is not None and any(n in hidden for n in item.expression.inputs))
         )
 
-    def covers(self, batch: pa.Schema) -> bool:
+    @property
+    def private_sources(self) -> frozenset[str]:
+        """Source columns that no quarantined row may show."""
+        return frozenset(self._plan.hidden)
+
+    def covers(self, batch: pa.Schema, unnested: Unnested | None = None) -> bool:
         """Return whether the source schema given at the start has all columns of a batch. Types may differ."""
-        return set(batch.names) <= set(self.source.names)
+        if unnested is not None and not self._unnested.apart <= unnested.apart:
+            return False
+        return set(batch.names) - {ROW} <= set(self.source.names)
 
     def bind(self, target: Schema) -> None:
         """Take the warehouse's answer: make exactly these columns in these types; others of `schema` are left out."""
@@ -94,7 +109,7 @@ class Shaper:
         return [name for name in self.source.names if name in wanted]
 
     def apply(self, batch: Batch) -> Shaped:
-        """Shape one batch. A column that the batch lacks is NULL."""
+        """Shape one batch. A column that the batch lacks is NULL; ROW, if there, comes out last."""
         data, filtered = batch.data, 0
         rejects: list[Reject] = []
         if self._filter is not None:
@@ -107,6 +122,8 @@ class Shaper:
         rows = pa.RecordBatch.from_arrays(arrays, schema=self._target.arrow())
         if gone is not None:
             rows = rows.append_column(DELETED, gone)
+        if ROW in data.schema.names:
+            rows = rows.append_column(ROW, data.column(ROW))
         if work.faults:
             refused = refused_rows(work.faults)
             rejects = rejects + rejects_of(work.faults, refused, self._reader(data))
@@ -179,7 +196,8 @@ class Shaper:
 
     def _reader(self, data: pa.RecordBatch) -> Callable[[pa.Array], list[dict[str, Any]]]:
         """Return a reader of rows for quarantine: the taken source columns, hidden ones masked."""
-        taken = [name for name in data.schema.names if self._plan.taken.get(name) is not None]
+        made = self._unnested.origins
+        taken = [name for name in data.schema.names if self._plan.taken.get(name) is not None and name not in made]
 
         def read(indices: pa.Array) -> list[dict[str, Any]]:
             rows = pa.Table.from_batches([data.select(taken)]).take(indices)

@@ -27,6 +27,7 @@ def load_spec(stream: StreamSpec, *, pipeline: str, run: str, holder: str, full_
         scd2=stream.scd2,
         deletes=stream.deletes.column is not None,
         sweeps=stream.mode == "full" and follows_absence(stream),
+        numbered=stream.nested.lists == "tables",
     )
 
 

@@ -20,6 +20,7 @@ class StreamResult:
     checks: list[CheckResult] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
     note: str = ""
+    children: list[StreamReport] = field(default_factory=list)
     intervals_done: int = 0
     intervals_total: int = 0
 

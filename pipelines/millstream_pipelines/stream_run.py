@@ -16,19 +16,19 @@ from millstream_pipelines.accounting import Accounts
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
 from millstream_pipelines.budgets import Budget
 from millstream_pipelines.deferred_shaping import DeferredShaper as Shaper
-from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.doubts import doubts
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.guarantee import guarantee
+from millstream_pipelines.plain_rows import rows_of
 from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
 from millstream_pipelines.raw_copy import RawReading
 from millstream_pipelines.raw_run import pass_on, undecoded
 from millstream_pipelines.reconciling import reconciler
 from millstream_pipelines.row_checks import RowChecks
-from millstream_pipelines.schema import Schema, schema_of
+from millstream_pipelines.schema import Schema
 from millstream_pipelines.set_checks import enforce
 from millstream_pipelines.sources.base import CancellableSource, ReadRequest, Source
 from millstream_pipelines.stream_requests import load_spec, read_request
@@ -66,6 +66,7 @@ class StreamRun:
         self._refused: list[Reject] = []
         self._last_commit_s = time.monotonic()
         self._hold = False  # until everything is in: one transaction for all
+        self._nest = rows_of(self.stream, self._mask_key())
         self._checks: RowChecks | None = None
         self._settled = Counts()  # of the open transaction
         self._accounts = Accounts(f"stream '{self.stream.name}'")
@@ -76,9 +77,8 @@ class StreamRun:
         stream = self.stream
         require_abilities(stream, self.warehouse)
         self.progress.stage(stream.name, "describe")
-        info = self.source.describe(stream.name, read_columns(stream))
-        described = self._decide(info.schema)
-        shaper = Shaper(stream, described, f"stream '{stream.name}'", self._mask_key())
+        described = self._decide(self._nest.described(self.source, self.warehouse.shape_of))
+        shaper = self._nest.shaper(described)
         load = self.warehouse.load(self._load_spec())
         reached("lease-taken")
         try:
@@ -104,6 +104,7 @@ class StreamRun:
             raise
         self.result.counts = load.run_counts()
         self._accounts.verify(load.chunks())
+        self._nest.tell(self.result)
         self.progress.stage(stream.name, "done")
 
     def _decide(self, schema: Schema) -> Schema:
@@ -139,10 +140,10 @@ class StreamRun:
         """Let the rows pass as batches, shaped and checked; return the last position."""
         last: Position | None = None
         cancel = self.source.cancel if isinstance(self.source, CancellableSource) else lambda: None
-        for batch in prefetched(self.source.read(request), cancel):
-            if not shaper.covers(batch.data.schema):
-                described = _united(described, schema_of(batch.data.schema))
-                shaper = Shaper(self.stream, described, f"stream '{self.stream.name}'", self._mask_key())
+        for batch in prefetched(self._nest.opened(self.source.read(request)), cancel):
+            if not self._nest.covers(shaper, batch):
+                described = self._nest.united(described, batch.data.schema)
+                shaper = self._nest.shaper(described)
                 self._bind(shaper, load)
             if self.pace is not None:
                 self.pace(batch.rows_read)
@@ -184,6 +185,7 @@ class StreamRun:
     def _write(self, load: StreamLoad, shaper: Shaper, batch: Batch) -> None:
         shaped = shaper.apply(batch)
         rows, failed = self._bound.apply(shaped.rows)
+        failed = self._nest.completed(failed, batch, shaper)
         rejects = [*batch.rejects, *shaped.rejects, *failed]
         rule = self.stream.contract.rows
         if rejects and rule == "freeze":
@@ -205,6 +207,7 @@ class StreamRun:
         self._judge()
         load.write(rows, kept, counts)
         self._reconciler.set_aside(batch, rejects, self._described, self._target)
+        self._nest.write(load, rows, batch, self._target, self.warehouse.shape_of)
         reached("written")
         self._passing(0)
 
@@ -295,7 +298,3 @@ def _committed(load: StreamLoad) -> Counts:
         return load.run_counts()
     except Exception:  # the warehouse may be the thing that failed; the first error is the one that counts
         return Counts()
-
-
-def _united(known: Schema, seen: Schema) -> Schema:
-    return known.with_columns((*known, *(column for column in seen if known.get(column.name) is None)))

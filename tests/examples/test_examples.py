@@ -24,6 +24,7 @@ TESTED = {
     "05-transforms",
     "06-schedule",
     "12-sql-database",
+    "13-nested",
     "14-history",
     "demo-nycflights",
 }
@@ -205,3 +206,28 @@ def test_history(place: Place) -> None:
     ]
     assert place.ask("SELECT article, price::text FROM raw.prices ORDER BY 1") == [("coffee", "7.90"), ("tea", "4.50")]
     assert place.totals(name) == [(0, 0, 0)]
+
+
+def test_nested(place: Place) -> None:
+    streams = place.run("13-nested", command="explain")["pipelines"][0]["streams"]
+    assert [item["target"] for item in streams] == [
+        "raw.orders",
+        "raw.orders__items",
+        "raw.orders__items__discounts",
+    ]
+    report = place.run("13-nested")["runs"][0]["report"]
+    counted = {item["name"]: (item["read"], item["loaded"], item["quarantined"]) for item in report["streams"]}
+    assert counted == {"orders": (4, 3, 1), "orders/items": (3, 3, 0), "orders/items/discounts": (2, 2, 0)}
+    assert place.ask("SELECT id, customer__name, customer__address__zip FROM raw.orders ORDER BY id") == [
+        (1, "Ann", "0900"),
+        (2, "Bo", None),
+        (4, "Di", "69001"),
+    ]
+    assert place.ask("SELECT _parent_id, _index, sku, price::text FROM raw.orders__items ORDER BY 1, 2") == [
+        (1, 0, "tea", "4.50"),
+        (1, 1, "cup", "12.00"),
+        (4, 0, "tea", "4.50"),
+    ]
+    values = "SELECT _parent_id, _index_1, _index, value::text FROM raw.orders__items__discounts ORDER BY 3"
+    assert place.ask(values) == [(1, 0, 0, "0.5"), (1, 0, 1, "0.25")]
+    assert place.ask("SELECT raw_payload->>'v' FROM raw.orders WHERE id = 2") == [("1",)]

@@ -24,13 +24,13 @@ from millstream_pipelines.sources._files.config import FilesConfig, FileStream
 from millstream_pipelines.sources._files.csv import CsvReader
 from millstream_pipelines.sources._files.describe import Described, describe
 from millstream_pipelines.sources._files.entries import FileEntry
-from millstream_pipelines.sources._files.infer import reformatted
 from millstream_pipelines.sources._files.json import JsonReader
 from millstream_pipelines.sources._files.names import format_of, matches, stem_of
 from millstream_pipelines.sources._files.piece import Piece, Skip, bounded
 from millstream_pipelines.sources._files.progress import Progress
 from millstream_pipelines.sources._files.slices import fixed, listed, require_same, share
 from millstream_pipelines.sources._files.store import Store, open_store
+from millstream_pipelines.sources._files.time_format import reformatted
 from millstream_pipelines.sources._files.unpack import Part, Unpacker
 from millstream_pipelines.sources.base import Feature, ReadRequest, StreamInfo
 

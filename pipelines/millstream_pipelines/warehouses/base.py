@@ -74,6 +74,9 @@ class LoadSpec:
             return f"{self.stream}@shard-{self.shard.index}"
         return self.stream
 
+    numbered: bool = False
+    """Rows come with a last bigint column ROW, unique in a transaction, by which the rows of children name them."""
+
     @property
     def merge_key(self) -> tuple[str, ...]:
         """The key that keeps rows single in the target; none where rows are only added."""
@@ -189,7 +192,7 @@ class SweepingLoad(StreamLoad, Protocol):
         ...
 
 
-WarehouseFeature = Literal["scd2", "deletes", "backfill", "shards"]
+WarehouseFeature = Literal["scd2", "deletes", "backfill", "shards", "children"]
 
 
 def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:
@@ -202,8 +205,8 @@ class Warehouse(TableQueries, Protocol):
     """A warehouse. Constructed with its validated `Config` and the name of its Warehouse (for messages).
 
     What else it can do is said by an optional class variable `features: frozenset[WarehouseFeature]`: `scd2` (the
-    history of keys), `deletes` (rows marked as deleted), `backfill` (a window's load is a BackfillLoad). A load
-    asks for none where the warehouse does not say so.
+    history of keys), `deletes` (rows marked as deleted), `backfill` (a window's load is a BackfillLoad), `children` (a
+    load is a ParentLoad). A load asks for none where the warehouse does not say so.
     """
 
     Config: ClassVar[type[BaseModel]]

@@ -16,8 +16,8 @@ from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
 from millstream_pipelines.warehouses._postgres.backfill import PostgresBackfill
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
-from millstream_pipelines.warehouses._postgres.load import PostgresLoad, fitted
-from millstream_pipelines.warehouses._postgres.merging import merge_statements
+from millstream_pipelines.warehouses._postgres.load import PostgresLoad
+from millstream_pipelines.warehouses._postgres.merging import fitted, merge_statements
 from millstream_pipelines.warehouses._postgres.shards import PostgresShards
 from millstream_pipelines.warehouses._postgres.slices import PostgresPublication, PostgresSlice
 from millstream_pipelines.warehouses._postgres.sweeping_load import PostgresSweepingLoad
@@ -32,7 +32,7 @@ class PostgresWarehouse:
 
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
-    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "deletes", "backfill", "shards"})
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "deletes", "backfill", "shards", "children"})
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self._config = config

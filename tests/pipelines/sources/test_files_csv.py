@@ -9,8 +9,8 @@ import pytest
 
 from files_reading import batches, described, opened, rejects, rows
 from millstream_pipelines.errors import ConfigurationError, DataError
+from millstream_pipelines.inference import infer_text
 from millstream_pipelines.sources._files.csv import never_closed
-from millstream_pipelines.sources._files.infer import infer_text
 from millstream_pipelines.sources.base import ReadRequest
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from millstream_pipelines.batch import Reject
+from millstream_pipelines.inference import infer_json, infer_text
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.sources._files.config import FileStream
 from millstream_pipelines.sources._files.csv import CsvReader
 from millstream_pipelines.sources._files.entries import FileEntry
-from millstream_pipelines.sources._files.infer import fits_format, infer_json, infer_text
 from millstream_pipelines.sources._files.json import JsonReader
+from millstream_pipelines.sources._files.time_format import fits_format
 from millstream_pipelines.sources._files.unpack import Part, Unpacker
 
 _SAMPLE_CHARS = 8 * 1024 * 1024

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.errors import DataError
+from millstream_pipelines.json_values import DECODER, as_json, as_text, is_text
 from millstream_pipelines.sources._files.config import FileStream
 from millstream_pipelines.sources._files.json_scan import MAX_VALUE_CHARS, JsonScan, ScanError
-from millstream_pipelines.sources._files.json_values import DECODER, as_json, as_text, is_text
 from millstream_pipelines.sources._files.piece import Piece
 from millstream_pipelines.sources._files.text import BLOCK_BYTES, MARKS, Utf8Blocks, unmarked
 from millstream_pipelines.sources._files.unpack import Part

@@ -18,13 +18,13 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.raw_copy import SinkClosedError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import ledger, quarantine, refusals, stage
+from millstream_pipelines.warehouses._postgres.children import Family
 from millstream_pipelines.warehouses._postgres.connection import run, translated
 from millstream_pipelines.warehouses._postgres.copying import CopyIn
 from millstream_pipelines.warehouses._postgres.lease import Lease
-from millstream_pipelines.warehouses._postgres.merging import merge
+from millstream_pipelines.warehouses._postgres.merging import fitted, merge
 from millstream_pipelines.warehouses._postgres.native import is_native
-from millstream_pipelines.warehouses._postgres.scd2 import fit_history
-from millstream_pipelines.warehouses._postgres.tables import fit_keyed, shaped
+from millstream_pipelines.warehouses._postgres.tables import shaped
 from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote_table
 
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 
 _MAX_REJECTS = 5_000  # kept in memory until the COPY ends for them
 _DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
-
-
-def fitted(connection: Connection, spec: LoadSpec, schema: Schema) -> tuple[Schema, list[str]]:
-    """Decide how `schema` goes into the target of `spec`: the columns to send, and the DDL it needs."""
-    if spec.disposition == "scd2":
-        return fit_history(connection, spec, schema)
-    return fit_keyed(connection, spec, schema, spec.merge_key)
 
 
 class PostgresLoad:
@@ -54,6 +47,8 @@ class PostgresLoad:
         self._spec = spec
         self._owner = owner
         self._lease = Lease(connect, spec)
+        self._family = Family(spec, self._lease, self._working)
+        self.child = self._family.child  # see `ParentLoad`
         self._open = False
         self._copy: CopyIn | None = None
         self._plan: stage.StagePlan | None = None
@@ -99,6 +94,7 @@ class PostgresLoad:
             # DELETE, not TRUNCATE or a rename: readers see the old rows until the commit, in any isolation level,
             # and views, grants and foreign keys stay.
             run(self._connection, f"DELETE FROM {quote_table(self._spec.target)}")
+            self._family.begin(self._connection)
             reached("old-rows-deleted")
 
     # -- rows ---------------------------------------------------------------------------------------------------
@@ -118,7 +114,16 @@ class PostgresLoad:
             else:
                 self._connection.commit()
         self._plan = made
+        self._family.is_staged = made.staged
         return sent
+
+    @contextmanager
+    def _working(self, doing: str) -> Iterator[Connection]:
+        with self._translating(doing):
+            self.pause()
+            yield self._connection
+            if not self._open:
+                self._connection.commit()
 
     def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
         """See `StreamLoad.write`. What the server refuses may be raised by a later call: it is a COPY behind."""
@@ -142,6 +147,7 @@ class PostgresLoad:
         from millstream_pipelines.warehouses._postgres.encoding import encoded
 
         copy, copied = self._copying(raw=False)
+        rows = rows.select(copied.names)  # a row's number goes no further than the stage
         try:
             for piece in encoded(rows, copied):
                 copy.send(piece)
@@ -198,9 +204,8 @@ class PostgresLoad:
 
     def record_refused(self, rejects: Iterable[Reject]) -> None:
         """See `StreamLoad.record_refused`."""
-        with self._translating("keeping refused rows"):
-            quarantine.insert(self._connection, self._spec, self._lease.seq + 1, rejects, "refused")
-            self._connection.commit()
+        with self._working("keeping refused rows") as connection:
+            quarantine.insert(connection, self._spec, self._lease.seq + 1, rejects, "refused")
 
     def settle(self) -> Counts:
         """See `StreamLoad.settle`."""
@@ -210,6 +215,8 @@ class PostgresLoad:
             self.pause()
             if self._plan is not None and self._staged_rows:
                 self._merge(self._plan)
+            elif self._plan is not None:
+                self._family.settle(self._connection, self._plan, has_stage=False)
         self._settled = True
         return self._counts
 
@@ -222,6 +229,7 @@ class PostgresLoad:
             self._set_aside(plan)
             merged = merge(self._connection, plan, self._spec, self._staged_rows)
         self._counts = self._counts + merged
+        self._family.settle(self._connection, plan, has_stage=True)
         run(self._connection, f"DROP TABLE {stage.NAME}")
         reached("merged")
         self._staged_rows = 0
@@ -233,8 +241,6 @@ class PostgresLoad:
         self._staged_rows -= refused
         kept = self._spec.contract.rows == "quarantine"
         self._counts = self._counts + Counts(quarantined=refused if kept else 0, filtered=0 if kept else refused)
-
-    # -- commit -------------------------------------------------------------------------------------------------
 
     def commit(self, position: Position | None) -> None:
         """See `StreamLoad.commit`."""
@@ -253,6 +259,7 @@ class PostgresLoad:
             with self._translating(f"committing into {spec.target}"):
                 self._lease.advance(where)
                 reached("position-advanced")
+                self._family.enter(self._connection)
                 self._enter(counts, where)
                 reached("ledger-entered")
                 self._connection.commit()
@@ -262,6 +269,7 @@ class PostgresLoad:
         self._lease.seq += 1
         self._open = False
         self._reset()
+        self._family.reset()
 
     def _enter(self, counts: Counts, position: str | None) -> None:
         ledger.enter(self._connection, self._spec, self._lease, counts, self._digest.hexdigest(), position)
@@ -275,6 +283,7 @@ class PostgresLoad:
             self._plan = None  # the columns it made are gone too
         self._open = False
         self._reset()
+        self._family.reset(lost=True)
 
     def run_counts(self) -> Counts:
         """See `StreamLoad.run_counts`. Asks over a new connection when the load's own was lost."""
@@ -287,8 +296,5 @@ class PostgresLoad:
 
     def chunks(self) -> list[Chunk]:
         """See `StreamLoad.chunks`."""
-        with self._translating("reading the ledger"):
-            found = ledger.chunks(self._connection, self._spec, self._lease.epoch)
-            if not self._open:
-                self._connection.commit()
-        return found
+        with self._working("reading the ledger") as connection:
+            return ledger.chunks(connection, self._spec, self._lease.epoch)

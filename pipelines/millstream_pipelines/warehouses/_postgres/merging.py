@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from psycopg2.extensions import connection as Connection
 
+from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres import stage
 from millstream_pipelines.warehouses._postgres.connection import one, run
-from millstream_pipelines.warehouses._postgres.scd2 import history, merge_history
+from millstream_pipelines.warehouses._postgres.scd2 import fit_history, history, merge_history
+from millstream_pipelines.warehouses._postgres.tables import fit_keyed
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
+
+
+def fitted(connection: Connection, spec: LoadSpec, schema: Schema) -> tuple[Schema, list[str]]:
+    """Decide how `schema` goes into the target of `spec`: the columns to send, and the DDL it needs."""
+    if spec.disposition == "scd2":
+        return fit_history(connection, spec, schema)
+    return fit_keyed(connection, spec, schema, spec.merge_key)
 
 
 def merge(connection: Connection, made: stage.StagePlan, spec: LoadSpec, staged_rows: int) -> Counts:

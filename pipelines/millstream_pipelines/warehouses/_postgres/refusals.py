@@ -25,7 +25,7 @@ EXCEPTION WHEN data_exception OR check_violation OR not_null_violation THEN
     RETURN SQLERRM;
 END $$
 """
-_OURS = "ARRAY['_millstream_order', '_millstream_deleted', '_millstream_why', '_millstream_rule']"
+_OURS = "ARRAY['_millstream_order', '_millstream_deleted', '_millstream_row', '_millstream_why', '_millstream_rule']"
 
 
 def define(connection: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from millstream_pipelines.batch import DELETED
+from millstream_pipelines.batch import DELETED, ROW
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.native import is_native
@@ -25,6 +25,8 @@ class StagePlan:
     deletes: bool = False
     newer_only: bool = False
     """Leave rows of the target alone whose cursor is larger: a backfill may have read before the forward load did."""
+    numbered: bool = False
+    """Rows come with a last column ROW, to which child rows refer."""
     raw: bool = False
     """The rows come in their types' binary form already: COPY can send them all."""
 
@@ -40,7 +42,8 @@ class StagePlan:
             return self.sent
         kept = [column if self._as_is(column) else Column(column.name, "text") for column in self.sent]
         marks = [Column(DELETED, "boolean")] if self.deletes else []
-        return Schema((*kept, *marks))
+        numbers = [Column(ROW, "bigint")] if self.numbered else []
+        return Schema((*kept, *marks, *numbers))
 
     def _as_is(self, column: Column) -> bool:
         return self.raw or is_native(column)
@@ -54,7 +57,8 @@ class StagePlan:
             else f"{quote(column.name)}::{column.type} AS {quote(column.name)}"
             for column in self.sent
         )
-        return f"(SELECT {values}, {DELETED if self.deletes else f'false AS {DELETED}'}, {_ORDER} FROM {NAME}) s"
+        marks = f"{DELETED if self.deletes else f'false AS {DELETED}'}{f', {ROW}' if self.numbered else ''}"
+        return f"(SELECT {values}, {marks}, {_ORDER} FROM {NAME}) s"
 
     @property
     def newest(self) -> str:
@@ -72,7 +76,7 @@ class StagePlan:
 def plan(sent: Schema, key: tuple[str, ...], spec: LoadSpec) -> StagePlan:
     """Return how rows of `sent` go into a target with this key."""
     cursor = spec.cursor_field if spec.cursor_field is not None and sent.get(spec.cursor_field) is not None else None
-    return StagePlan(sent, key, cursor, spec.deletes, newer_only=spec.window is not None)
+    return StagePlan(sent, key, cursor, spec.deletes, newer_only=spec.window is not None, numbered=spec.numbered)
 
 
 def create_statements(made: StagePlan) -> list[str]:

@@ -12,10 +12,7 @@ from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from millstream_pipelines.sources._files.json_values import Number
+from millstream_pipelines.json_values import Number
 
 _INTEGER = re.compile(r"0|-?[1-9]\d*", re.ASCII)
 _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
@@ -47,18 +44,6 @@ def infer_json(values: Iterable[Any]) -> str:
         found = infer_text(present)
         return found if found in ("date", "timestamp", "timestamptz") else "text"
     return "text"
-
-
-def fits_format(values: Iterable[str], pattern: str) -> bool:
-    """Return whether there are values and all follow a strptime pattern."""
-    texts = pa.array(list(values), pa.string())
-    return len(texts) > 0 and pc.strptime(texts, pattern, "s", error_is_null=True).null_count == 0
-
-
-def reformatted(texts: pa.Array, pattern: str) -> pa.Array:
-    """Return local times as ISO text; a value that does not follow the pattern stays as it is."""
-    times = pc.strptime(texts, pattern, "s", error_is_null=True)
-    return pc.coalesce(pc.strftime(times, "%Y-%m-%d %H:%M:%S").cast(pa.string()), texts)
 
 
 def _bigint(text: str) -> bool:
