@@ -22,13 +22,13 @@ class Csv(Line):
         )
         columns = [{"name": column, "type": kind} for column, kind in dataset.TYPES.items()]
         for table in ("source", "source_tenth"):
-            self.server.sql(f"\\copy {table} TO '{self.bench.folder / table}.csv' (FORMAT csv, HEADER)")
+            self.server.sql(f"\\copy {table} TO '{self.bench.files / table}.csv' (FORMAT csv, HEADER)")
             suffix = table.removeprefix("source")
             streams = [{"name": "rows", "glob": f"{table}.csv", "format": "csv"}]
             write_manifests(
                 self.bench.folder,
                 f"csv{suffix}",
-                {"type": "files", "config": {"url": str(self.bench.folder), "streams": streams}},
+                {"type": "files", "config": {"url": str(self.bench.files), "streams": streams}},
                 self.bench.warehouse,
                 [{"name": "rows", "target": "raw.csv", "columns": columns, "checks": dataset.CHECKS}],
             )
@@ -36,7 +36,7 @@ class Csv(Line):
     def limits(self) -> Mapping[str, Callable[[], float]]:
         def copied() -> float:
             self.server.sql("TRUNCATE raw.limit_csv")
-            path = self.bench.folder / "source.csv"
+            path = self.bench.files / "source.csv"
             return self.server.timed(f"\\copy raw.limit_csv FROM '{path}' (FORMAT csv, HEADER)")
 
         return {"psql \\copy": copied}

@@ -31,6 +31,13 @@ class Bench:
         return {"type": "postgres", "config": self.server.config}
 
     @property
+    def files(self) -> Path:
+        """The folder of the files that are read: nothing else is in it, since a source looks at all of them."""
+        found = self.folder / "files"
+        found.mkdir(exist_ok=True)
+        return found
+
+    @property
     def root(self) -> Path:
         """The checkout."""
         return Path(__file__).resolve().parents[2]

@@ -52,13 +52,13 @@ class Ndjson(Line):
             self.server.sql(
                 f"DROP TABLE IF EXISTS {table}",
                 _RECORD.format(table=table, rows=count),
-                f"\\copy (SELECT to_json(r)::text FROM {table} r) TO '{self.bench.folder / table}.ndjson' {_RAW}",
+                f"\\copy (SELECT to_json(r)::text FROM {table} r) TO '{self.bench.files / table}.ndjson' {_RAW}",
             )
             streams = [{"name": "rows", "glob": f"{table}.ndjson", "format": "ndjson"}]
             write_manifests(
                 self.bench.folder,
                 f"ndjson{suffix}",
-                {"type": "files", "config": {"url": str(self.bench.folder), "streams": streams}},
+                {"type": "files", "config": {"url": str(self.bench.files), "streams": streams}},
                 self.bench.warehouse,
                 [{"name": "rows", "target": "raw.ndjson", "columns": columns}],
             )
@@ -69,7 +69,7 @@ class Ndjson(Line):
             self.server.sql("TRUNCATE raw.limit_ndjson")
             script = str(Path(__file__).with_name("limit_ndjson.py"))
             done = measured(
-                [sys.executable, script, str(self.bench.folder / "records.ndjson"), self.server.dsn], self.bench.folder
+                [sys.executable, script, str(self.bench.files / "records.ndjson"), self.server.dsn], self.bench.folder
             )
             if done.code:
                 raise SystemExit(f"the limit of {self.name} ended with {done.code}: {done.err[-2000:]}")

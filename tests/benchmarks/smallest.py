@@ -31,7 +31,7 @@ class SmallestCopy(Line):
             f"DROP TABLE IF EXISTS ten, {table}",
             dataset.source("ten", _ROWS),
             f"CREATE TABLE {table} (LIKE ten)",
-            f"\\copy ten TO '{self.bench.folder / 'ten.csv'}' (FORMAT csv, HEADER)",
+            f"\\copy ten TO '{self.bench.files / 'ten.csv'}' (FORMAT csv, HEADER)",
         )
         self.limit_table = table
         self.write()
@@ -73,11 +73,11 @@ class SmallestCsv(SmallestCopy):
         write_manifests(
             self.bench.folder,
             self.name,
-            {"type": "files", "config": {"url": str(self.bench.folder), "streams": streams}},
+            {"type": "files", "config": {"url": str(self.bench.files), "streams": streams}},
             self.bench.warehouse,
             [{"name": "rows", "target": "raw.ten", "columns": columns}],
         )
 
     def limits(self) -> Mapping[str, Callable[[], float]]:
-        copy = f"\\copy {self.limit_table} FROM '{self.bench.folder / 'ten.csv'}' (FORMAT csv, HEADER)"
+        copy = f"\\copy {self.limit_table} FROM '{self.bench.files / 'ten.csv'}' (FORMAT csv, HEADER)"
         return {"psql": lambda: self.server.timed(copy)}
