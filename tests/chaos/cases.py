@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from millstream_pipelines.failpoints import Place
 
-BATCH_ROWS = 250
+BATCH_ROWS = 400
 Warehouse = Literal["postgres", "duckdb"]
 Kind = Literal["place", "kill", "sleep", "twins", "terminate", "network", "source", "crash"]
 
@@ -109,7 +109,7 @@ def drawn(seed: int, warehouse: Warehouse, kinds: dict[Kind, int], faults: int) 
     exact = chance.random() < 0.25
     dirty = not exact and chance.random() < 0.7
     source = "unruly" if not exact and disposition != "scd2" and chance.random() < 0.25 else "postgres"
-    rows = chance.randint(2000, 3000)
+    rows = chance.randint(2000, 2800)
     shape: dict[str, Any] = {
         "seed": seed, "warehouse": warehouse, "source": source, "mode": mode, "disposition": disposition, "rows": rows,
         "groups": chance.choice((97, 1009)), "dirty": dirty, "exact": exact,
@@ -129,7 +129,7 @@ def _fault(chance: random.Random, case: Case, kinds: dict[Kind, int], first: boo
     if chance.random() < 0.15:
         given["clock_h"] = round(chance.uniform(-30, 30), 2)
     if case.grows and chance.random() < (0.9 if case.mode == "incremental" else 0.2):
-        given["grow"] = chance.randint(BATCH_ROWS, 4 * BATCH_ROWS)
+        given["grow"] = chance.randint(BATCH_ROWS, 3 * BATCH_ROWS)
     if chance.random() < 0.15 and case.repeats:
         given["another_run"] = True
     if kind == "place" or (kind == "sleep" and chance.random() < 0.6):

@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -20,12 +21,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 IMPORTED = (
-    "adbc_driver_manager.dbapi", "adbc_driver_manager._reader", "adbc_driver_postgresql.dbapi", "duckdb", "pgpq",
-    "psycopg2.extras", "pyarrow.compute", "sqlglot", "millstream_pipelines.__main__",
-    "millstream_pipelines.log_progress", "millstream_pipelines.probing", "millstream_pipelines.runner",
-    "millstream_pipelines.sources.postgres", "millstream_pipelines.warehouses.duckdb",
-    "millstream_pipelines.warehouses.postgres", "chaos.unruly",
+    "adbc_driver_manager.dbapi", "adbc_driver_manager._reader", "adbc_driver_postgresql.dbapi", "duckdb", "sqlglot",
+    "pgpq.encoders", "pgpq.schema", "psycopg2.extras", "pyarrow.compute", "chaos.unruly",
 )  # fmt: skip
+NOT_OF_A_POD = ("cli", "testing", "report")
 PR_SET_PDEATHSIG = 1
 
 
@@ -71,15 +70,38 @@ def answer(request: dict[str, Any]) -> Any:
     return child
 
 
+def rehearse() -> None:
+    """Let the models be built, which they are at their first use."""
+    from millstream_api import RunPlan, RunReport
+    from millstream_pipelines.registry import component, configured
+
+    stream = {"name": "a", "target": "a.b", "columns": [{"name": "c"}], "checks": [{"type": "range"}]}
+    spec = {"sourceRef": {"name": "s"}, "warehouseRef": {"name": "w"}, "streams": [stream]}
+    spec["transforms"] = [{"name": "t", "target": "a.c", "sql": "SELECT 1"}]
+    end = {"name": "e", "type": "postgres"}
+    plan = {"action": "run", "namespace": "n", "name": "p", "source": end, "warehouse": end, "pipeline": spec}
+    RunPlan.model_validate_json(json.dumps(plan))
+    RunReport(exit_code=0, reason="Rehearsed", message="").fitted()
+    reach = {"host": "h", "database": "d"}
+    configured(component("sources", "postgres", "").Config, reach, {}, "")
+    configured(component("warehouses", "postgres", "").Config, reach, {}, "")
+    configured(component("warehouses", "duckdb", "").Config, {"path": "p"}, {}, "")
+
+
 def serve() -> None:
     """Answer requests until stdin ends."""
     for name in IMPORTED:
         importlib.import_module(name)
+    import millstream_pipelines
     from millstream_pipelines import registry
 
+    for found in pkgutil.walk_packages(millstream_pipelines.__path__, "millstream_pipelines."):
+        if found.name.split(".")[1] not in NOT_OF_A_POD:
+            importlib.import_module(found.name)
     for family in get_args(registry.Family):
         for name in registry.known(family):
             registry.component(family, name, "")
+    rehearse()
     gc.collect()
     gc.freeze()
     if threads() != 1:
