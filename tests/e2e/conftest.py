@@ -49,10 +49,10 @@ class Place:
             seen = json.dumps(self.get(kind, name).get("status"), indent=1)
             raise AssertionError(f"{kind}/{name} did not reach {condition}: {seen}") from error
 
-    def run(self, pipeline: str, name: str) -> Manifest:
+    def run(self, pipeline: str, name: str, **spec: Any) -> Manifest:
         """Ask for a run with a PipelineRun, wait for its end, and return its status."""
         reference = {"apiVersion": "millstream.dev/v1alpha1", "kind": "PipelineRun", "metadata": {"name": name}}
-        self.apply({**reference, "spec": {"pipelineRef": {"name": pipeline}}})
+        self.apply({**reference, "spec": {"pipelineRef": {"name": pipeline}, **spec}})
         self.wait("pipelinerun", name, "jsonpath={.status.finishedAt}", 2 * TAKES_S)
         status: Manifest = self.get("pipelinerun", name)["status"]
         return status

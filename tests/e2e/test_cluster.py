@@ -135,6 +135,29 @@ def test_example_runs_on_the_cluster(warehouse: Place, folder: str) -> None:
         assert status["rowsRead"] == sum(status[key] for key in sums) > 0
 
 
+def test_backfill_loads_its_window_again_and_leaves_the_rest(warehouse: Place) -> None:
+    place = warehouse
+    place.apply(memory("forty-rows", [{"id": number, "name": f"row {number}"} for number in range(40)]))
+    stream = {"name": "rows", "target": "raw.forty", "mode": "incremental", "cursor": {"field": "id"}}
+    stream |= {"primaryKey": ["id"], "writeDisposition": "merge"}
+    place.apply(pipeline("forty", "forty-rows", streams=[stream]))
+    place.wait("pipeline", "forty")
+    assert place.run("forty", "forty-1")["rowsLoaded"] == 40
+    place.rows("DELETE FROM raw.forty WHERE id BETWEEN 10 AND 19")
+    place.rows("UPDATE raw.forty SET name = 'changed'")
+    window = {"from": "10", "to": "25", "step": 5}
+    status = place.run("forty", "forty-again", trigger="backfill", window=window)
+    assert (status["phase"], status["progress"], status["rowsLoaded"]) == ("Succeeded", "3/3", 15), status
+    counted = "SELECT count(*), count(*) FILTER (WHERE name = 'row ' || id), min(id) FILTER (WHERE name LIKE 'row%') "
+    assert place.rows(counted + "FROM raw.forty") == [(40, 15, 10)]
+    place.wait("pipeline", "forty", "jsonpath={.status.rowsLoadedTotal}=55")
+    assert place.get("pipeline", "forty")["status"]["lastRun"]["name"] == "forty-1"
+    unknown = place.run("forty", "forty-typo", trigger="backfill", window=window, streams=["row"])
+    assert (unknown["phase"], "job" in unknown) == ("Failed", False)
+    nowhere = place.run("forty", "forty-nowhere", trigger="backfill", window={"from": "x", "to": "y"})
+    assert (nowhere["phase"], nowhere["exitCode"], nowhere["attempts"]) == ("Failed", 78, 1)
+
+
 def test_failing_check_ends_with_65_and_no_retry(warehouse: Place) -> None:
     place = warehouse
     place.apply(memory("one-row", [{"id": 1}]))
