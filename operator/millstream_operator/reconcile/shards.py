@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from millstream_api import RunReport, StreamReport
 
 _SEEN = ("read", "bytes_read")
-_COUNTED = ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes_read")
+_COUNTED = tuple(name for name, field in StreamReport.model_fields.items() if field.annotation is int)
 
 
 def published(reports: Mapping[int, RunReport]) -> RunReport | None:
