@@ -27,7 +27,7 @@ SERVED = {
     "jobs.batch": {"create", "delete", "list", "patch", "watch"},
     "pipelineruns.millstream.dev": {"create", "delete", "list", "patch", "watch"},
     "pipelineruns.millstream.dev/status": {"patch"},
-    "pipelines.millstream.dev": {"list", "watch"},
+    "pipelines.millstream.dev": {"get", "list", "watch"},
     "pipelines.millstream.dev/status": {"patch"},
     "pods": {"list", "watch"},
     "retentionpolicies.millstream.dev": {"list", "watch"},

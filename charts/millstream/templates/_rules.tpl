@@ -10,6 +10,10 @@ A test runs the operator with these rights and fails on a refusal, another on a 
 - apiGroups: [millstream.dev]
   resources: [pipelineruns]
   verbs: [create, delete, patch]
+# A run that may start looks at its Pipeline as it is now.
+- apiGroups: [millstream.dev]
+  resources: [pipelines]
+  verbs: [get]
 - apiGroups: [millstream.dev]
   resources: [datasources/status, pipelineruns/status, pipelines/status, retentionpolicies/status, warehouses/status]
   verbs: [patch]

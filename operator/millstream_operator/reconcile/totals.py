@@ -113,7 +113,7 @@ def _facts(run: RunState) -> RunFacts:
             failed[check.severity] = failed.get(check.severity, 0) + 1
         if check.severity == "error" and check.failed_rows and status.rows_quarantined:
             quarantined[check.name] = quarantined.get(check.name, 0) + check.failed_rows
-    stages = ("read", "loaded", "quarantined", "duplicate", "filtered")
+    stages = ("read", "loaded", "quarantined", "duplicate", "filtered", "deleted")
     rows = {stage: getattr(status, f"rows_{stage}") or 0 for stage in stages}
     return RunFacts(
         status.phase or "", status.duration_seconds or 0.0, status.bytes_read or 0, rows, failed, quarantined

@@ -155,7 +155,9 @@ def test_running_tells_of_trouble(ctx: Context) -> None:
 
 
 def finished(code: int, **more: Any) -> JobFacts:
-    totals = StreamReport(name="", read=100, loaded=90, quarantined=6, duplicate=3, filtered=1, bytes_read=4096)
+    totals = StreamReport(
+        name="", read=100, loaded=90, quarantined=6, duplicate=3, filtered=1, bytes_read=4096, deleted=2
+    )
     check = CheckResult(name="not_null(a)", outcome="failed", failed_rows=6)
     report = RunReport(
         exit_code=code,
@@ -213,8 +215,8 @@ def test_ends_whatever_has_become_of_its_surroundings(ctx: Context, view: Pipeli
 def test_counts_come_from_the_report(ctx: Context) -> None:
     status = pipelinerun.reconcile(RunView(run(phase="Running"), finished(0), around()), ctx).status
     assert status is not None
-    rows = [status[f"rows{stage}"] for stage in ("Read", "Loaded", "Quarantined", "Duplicate", "Filtered")]
-    assert rows == [100, 90, 6, 3, 1]
+    rows = [status[f"rows{stage}"] for stage in ("Read", "Loaded", "Quarantined", "Duplicate", "Filtered", "Deleted")]
+    assert rows == [100, 90, 6, 3, 1, 2]
     assert (status["bytesRead"], status["durationSeconds"], status["guarantee"]) == (4096, 12.5, "exactly-once")
     assert (status["checksRun"], status["checksPassed"], status["checks"][0]["failedRows"]) == (10, 9, 6)
 
