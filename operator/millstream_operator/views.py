@@ -1,5 +1,5 @@
-"""From the cache to what a decision looks at. The only reads from the API server here are a Secret's metadata, and
-a finished Job's pods when the cache has not heard their last words yet."""
+"""From the cache to what a decision looks at. The only reads from the API server here are a Secret's metadata, the
+Pipeline of a run that may start, and a finished Job's pods when the cache has not heard their last words yet."""
 
 from __future__ import annotations
 
@@ -50,6 +50,8 @@ class Views:
         job = self._store.get("Job", namespace, job_name(body))
         ended = body.get("status", {}).get("phase") in FINISHED
         reference = body.get("spec", {}).get("pipelineRef", {}).get("name", "")
+        if job is None and not ended:
+            await self._newest(namespace, reference)
         pipeline = self._store.get("Pipeline", namespace, reference)
         return RunView(
             body,
@@ -60,6 +62,13 @@ class Views:
     async def policy(self, body: Body) -> PolicyView:
         """Return the view of a RetentionPolicy."""
         return PolicyView(body)
+
+    async def _newest(self, namespace: str, pipeline: str) -> None:
+        """Put the Pipeline into the cache as it is now: who applies a fix and a run at once means the fixed one."""
+        resource = BY_KIND["Pipeline"]
+        found = await self._client.find(resource, namespace, pipeline) if pipeline else None
+        if found is not None:
+            self._store.put(cached(resource, found))
 
     async def _facts(self, job: Body, recorded: bool = False) -> JobFacts:
         """Return the facts; of a finished Job whose end is not `recorded` yet, all of its pods are heard."""

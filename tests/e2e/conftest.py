@@ -27,6 +27,12 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 TAKES_S = 150  # an image pull, a probe or a run of a few hundred rows, on a busy machine
 
 
+def run_of(pipeline: str, name: str, **spec: Any) -> Manifest:
+    """A PipelineRun."""
+    reference = {"apiVersion": "millstream.dev/v1alpha1", "kind": "PipelineRun", "metadata": {"name": name}}
+    return {**reference, "spec": {"pipelineRef": {"name": pipeline}, **spec}}
+
+
 class Place:
     """A namespace on a cluster with Millstream installed, and what is outside of it."""
 
@@ -51,8 +57,7 @@ class Place:
 
     def run(self, pipeline: str, name: str, **spec: Any) -> Manifest:
         """Ask for a run with a PipelineRun, wait for its end, and return its status."""
-        reference = {"apiVersion": "millstream.dev/v1alpha1", "kind": "PipelineRun", "metadata": {"name": name}}
-        self.apply({**reference, "spec": {"pipelineRef": {"name": pipeline}, **spec}})
+        self.apply(run_of(pipeline, name, **spec))
         self.wait("pipelinerun", name, "jsonpath={.status.finishedAt}", 2 * TAKES_S)
         status: Manifest = self.get("pipelinerun", name)["status"]
         return status

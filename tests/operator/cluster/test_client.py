@@ -27,6 +27,7 @@ from millstream_operator.cluster.store import Store
 from millstream_operator.metrics import Metrics
 from millstream_operator.queue import TokenBucket
 from millstream_operator.reconcile.outcome import Note, Ref
+from millstream_operator.views import Views
 
 pytestmark = pytest.mark.cluster
 PIPELINE = BY_KIND["Pipeline"]
@@ -111,6 +112,18 @@ async def test_reflector_follows_and_trims(cluster: Cluster, client: Client) -> 
         heard.clear()
         await heard.wait()
     task.cancel()
+
+
+async def test_a_run_sees_its_pipeline_as_it_is_now(cluster: Cluster, client: Client) -> None:
+    store = Store()
+    store.put(cached(PIPELINE, await client.apply(pipeline(cluster))))
+    run = await client.apply(
+        manifest("PipelineRun", "r", run_spec(pipelineRef={"name": "a"}), namespace=cluster.namespace)
+    )
+    await client.apply(pipeline(cluster, suspend=True))
+    seen = (await Views(store, client).run(cached(BY_KIND["PipelineRun"], run))).pipeline
+    assert seen is not None
+    assert seen.body["spec"]["suspend"] is True
 
 
 async def test_repeated_events_are_counted(cluster: Cluster, client: Client) -> None:
