@@ -7,14 +7,16 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from typing import Any
 
+import psycopg2
 import pytest
 import yaml
 
 from cluster.plugin import TestNode
-from e2e.conftest import NAMESPACE, ROOT, TAKES_S, Place
+from e2e.conftest import NAMESPACE, ROOT, TAKES_S, Place, run_of
 from servers import postgres
 
 pytestmark = pytest.mark.node
@@ -159,6 +161,38 @@ def test_example_runs_on_the_cluster(warehouse: Place, folder: str) -> None:
         assert status["phase"] == "Succeeded", json.dumps(status, indent=1)
         sums = ("rowsLoaded", "rowsQuarantined", "rowsDuplicate", "rowsFiltered")
         assert status["rowsRead"] == sum(status[key] for key in sums) > 0
+
+
+SHARDS = 3
+
+
+def test_a_run_in_shards_survives_a_pod_that_is_deleted(warehouse: Place) -> None:
+    place = warehouse
+    shop = replace(place.warehouse, database="shop")
+    shop.execute("CREATE TABLE visits AS SELECT g AS id, md5(g::text) AS page FROM generate_series(1, 30000) g")
+    shop.execute("ALTER TABLE visits ADD PRIMARY KEY (id)")
+    place.apply(source("visits", "postgres", {"host": "postgres", "database": "shop"}, "dw-login"))
+    stream = {"name": "public.visits", "target": "raw.visits", "writeDisposition": "replace"}
+    spec = {"streams": [stream], "extract": {"shards": SHARDS}, "retries": {"limit": 2}}
+    place.apply(pipeline("visits", "visits", **spec))
+    place.wait("pipeline", "visits")
+    with psycopg2.connect(shop.dsn) as held, held.cursor() as cursor:
+        cursor.execute("LOCK TABLE visits")  # all shards are in the middle of their run until it is given free
+        place.apply(run_of("visits", "visits-1"))
+        place.wait("pipelinerun", "visits-1", "jsonpath={.status.phase}=Running")
+        job = place.get("pipelinerun", "visits-1")["status"]["job"]
+        place.kubectl.wait("job", job, f"jsonpath={{.status.ready}}={SHARDS}", NAMESPACE, TAKES_S)
+        selector = f"batch.kubernetes.io/job-name={job},batch.kubernetes.io/job-completion-index=1"
+        killed = place.kubectl.list("pod", NAMESPACE, selector)[0]["metadata"]["name"]
+        place.kubectl.delete("pod", killed, NAMESPACE, wait=False)
+    held.close()
+    status = place.run("visits", "visits-1")
+    assert (status["phase"], status["rowsRead"], status["rowsLoaded"]) == ("Succeeded", 30000, 30000), status
+    assert (status["progress"], status["attempts"]) == ("3/3", 2)
+    digest = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {} t"
+    assert place.rows(digest.format("raw.visits")) == shop.execute(digest.format("visits"))
+    left = "SELECT relname FROM pg_class WHERE relnamespace = '_millstream'::regnamespace AND relname LIKE '%stage%'"
+    assert place.rows(left) == []
 
 
 def test_failing_check_ends_with_65_and_no_retry(warehouse: Place) -> None:
