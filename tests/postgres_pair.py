@@ -38,7 +38,11 @@ class Pair:
         """Run once; whatever comes of it, every row is accounted for."""
         self.runs += 1
         self.stream |= stream
-        report = execute(self.request())
+        return self.execute()
+
+    def execute(self, **spec: Any) -> RunReport:
+        """Run the pipeline with further fields."""
+        report = execute(self.request(**spec))
         assert [item.balance() for item in report.streams] == [0] * len(report.streams)
         return report
 

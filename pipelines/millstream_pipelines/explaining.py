@@ -22,7 +22,8 @@ from millstream_pipelines.schema import Schema
 from millstream_pipelines.sources.base import Source
 from millstream_pipelines.stream_requests import load_spec, read_request
 from millstream_pipelines.transforms.order import ordered
-from millstream_pipelines.warehouses.base import RawWarehouse, Warehouse
+from millstream_pipelines.warehouses.base import Warehouse
+from millstream_pipelines.warehouses.optional import RawWarehouse
 
 Child = tuple[StreamSpec, Schema]
 

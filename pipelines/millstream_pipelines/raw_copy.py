@@ -1,7 +1,7 @@
 """Rows that pass undecoded, as PostgreSQL's binary COPY has them: what a source can give and a load can take.
 
 Both are optional and neither side knows the other: `RawSource` (in `sources.base`), `RawLoad` and `RawWarehouse` (in
-`warehouses.base`) are found by `isinstance`. `load_path` decides whether the rows of a stream may go this way.
+`warehouses.optional`) are found by `isinstance`. `load_path` decides whether the rows of a stream may go this way.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from millstream_pipelines.load_path import chosen
 from millstream_pipelines.raw_copy import RawReading, RawStretch, SinkClosedError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.sources.base import RawSource, ReadRequest, Source
-from millstream_pipelines.warehouses.base import RawLoad
+from millstream_pipelines.warehouses.optional import RawLoad
 
 _LOOK_S = 0.5  # how often the caller hears how far it is
 

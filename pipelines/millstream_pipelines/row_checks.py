@@ -59,6 +59,10 @@ class BoundSetCheck:
         return evaluated(self.spec, self.check, self.check.table() or table, queries)
 
 
+Tally = tuple[Any, ...]
+"""The counts of all row checks at one moment."""
+
+
 class RowChecks:
     """Row checks, applied batch by batch, and the set checks named beside them.
 
@@ -100,6 +104,16 @@ class RowChecks:
     def row_checks(self) -> int:
         """How many checks look at rows."""
         return len(self._checks)
+
+    def tally(self) -> Tally:
+        """Return what was counted so far, for `recount`."""
+        return (self._rows, *((bound.failed_rows, list(bound.samples)) for bound in self._checks))
+
+    def recount(self, tally: Tally) -> None:
+        """Go back to an earlier tally: the rows since then are checked again. An empty one is the beginning."""
+        self._rows, *counted = tally or (0, *((0, []) for _ in self._checks))
+        for bound, (failed_rows, samples) in zip(self._checks, counted, strict=True):
+            bound.failed_rows, bound.samples = failed_rows, list(samples)
 
     def apply(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Reject]]:
         """Return the rows that pass every check of severity `error`, and the others with what they break.

@@ -133,8 +133,7 @@ class PublicationRun(StreamRun):
             checks.add(item.found)
         self._checks = checks
         self._reconciler = Reconciler(self.stream, load, self.options, self._mask_key())  # `deletes` is refused
-        self._seen = sum((item.counts for item in slices), Counts())
-        self._pending_quarantined = self._seen.quarantined
+        self._seen.took(sum((item.counts for item in slices), Counts()))
         self._finish(load, None)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from millstream_api import CheckResult, RunOptions
 from millstream_api.pipeline import ErrorBudget
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.abilities import require_abilities
 from millstream_pipelines.accounting import Accounts
-from millstream_pipelines.batch import MAX_BATCH_ROWS, Batch, Position, Reject
+from millstream_pipelines.batch import Batch, Position
 from millstream_pipelines.budgets import Budget
 from millstream_pipelines.deferred_shaping import DeferredShaper as Shaper
 from millstream_pipelines.doubts import doubts
@@ -27,19 +26,16 @@ from millstream_pipelines.progress import Progress
 from millstream_pipelines.raw_copy import RawReading
 from millstream_pipelines.raw_run import pass_on, undecoded
 from millstream_pipelines.reconciling import reconciler
-from millstream_pipelines.row_checks import RowChecks
+from millstream_pipelines.row_checks import RowChecks, Tally
 from millstream_pipelines.schema import Schema
+from millstream_pipelines.seen import Seen
 from millstream_pipelines.set_checks import enforce
 from millstream_pipelines.sources.base import CancellableSource, ReadRequest, Source
 from millstream_pipelines.stream_requests import load_spec, read_request
 from millstream_pipelines.stream_result import StreamResult
-from millstream_pipelines.warehouses.base import Counts, LoadSpec, RawLoad, StreamLoad, Warehouse
+from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, Warehouse
 from millstream_pipelines.warehouses.fitting import LeftOutError
-
-# A commit costs a flush; a page of a hundred rows is not worth one.
-_COMMIT_ROWS = min(50_000, MAX_BATCH_ROWS)
-_COMMIT_SECONDS = 10.0
-_MAX_REFUSED = 1000  # rows kept for triage when a whole chunk is refused; the source still has them all
+from millstream_pipelines.warehouses.optional import CarefulLoad, RawLoad
 
 
 @dataclass
@@ -59,12 +55,9 @@ class StreamRun:
 
     def __post_init__(self) -> None:
         self.result = StreamResult(self.stream.name, self.stream.target)
-        self._seen = Counts()
-        self._pending_rows = 0
-        self._pending_quarantined = 0
-        self._uncommitted = False
-        self._refused: list[Reject] = []
-        self._last_commit_s = time.monotonic()
+        self._seen = Seen()
+        self._careful = False  # a row of this chunk was refused by the warehouse; it is looked for
+        self._tally: Tally = ()  # of the row checks, at the last commit
         self._hold = False  # until everything is in: one transaction for all
         self._nest = rows_of(self.stream, self._mask_key())
         self._checks: RowChecks | None = None
@@ -96,8 +89,8 @@ class StreamRun:
             return
         except BaseException as error:
             load.rollback()
-            if isinstance(error, DataError) and self._refused:
-                load.record_refused(self._refused)
+            if isinstance(error, DataError) and self._seen.refused:
+                load.record_refused(self._seen.refused)
             if self._checks is not None and not self.result.checks:
                 self.result.checks = self._reported(self._checks.results())
             self.result.counts = _committed(load)
@@ -114,12 +107,30 @@ class StreamRun:
     def _load(self, load: StreamLoad, request: ReadRequest, shaper: Shaper, described: Schema) -> None:
         checks = self._bind(shaper, load)
         self._hold = self._is_whole or any(check.severity == "error" for check in checks.set_checks)
+        self._seen.position = request.position
         reading = undecoded(self.stream, self.source, request, self._target, checks.row_checks)
-        if reading is not None and isinstance(load, RawLoad):
-            last = self._pass_on(load, reading)
-        else:
-            last = self._decode(load, request, shaper, described)
-        self._finish(load, last)
+        while True:
+            try:
+                if reading is not None and isinstance(load, RawLoad):
+                    last = self._pass_on(load, reading)
+                else:
+                    last = self._decode(load, request, shaper, described)
+                self._finish(load, last)
+                return
+            except DataError as error:
+                if not isinstance(load, CarefulLoad) or self._careful or not load.may_search(error):
+                    raise
+                self._step_back(load, shaper)
+                reading, request = None, replace(request, position=self._seen.position)
+
+    def _step_back(self, load: CarefulLoad, shaper: Shaper) -> None:
+        """Give up what is not committed, to read it again and find the row that the warehouse refuses."""
+        load.rollback()
+        load.careful()
+        self._careful = True
+        self._seen.step_back()
+        self._bound.recount(self._tally)
+        self._bind(shaper, load)
 
     def _pass_on(self, load: RawLoad, reading: RawReading) -> Position | None:
         """Let the rows pass undecoded; return the last position."""
@@ -128,7 +139,7 @@ class StreamRun:
             for stretch in stretches:
                 rows, size_bytes = pass_on(reading, stretch, load, self.pace, self._passing)
                 reached("written")
-                self._took(Counts(read=rows, bytes_read=size_bytes))
+                self._seen.took(Counts(read=rows, bytes_read=size_bytes))
                 self._passing(0)
                 last = stretch.position or last
                 if stretch.position is not None and not self._hold:
@@ -149,7 +160,7 @@ class StreamRun:
                 self.pace(batch.rows_read)
             self._write(load, shaper, batch)
             last = batch.position or last
-            if batch.position is not None and not self._hold and self._commit_is_due():
+            if batch.position is not None and not self._hold and self._seen.commit_is_due:
                 self._settle(load)
                 if not any(budget.spent() for budget in self._budgets()):  # else it waits for more rows
                     self._commit(load, batch.position)
@@ -202,35 +213,28 @@ class StreamRun:
             filtered=shaped.filtered + len(rejects) - len(kept),
             bytes_read=batch.data.nbytes,
         )
-        self._took(counts)
-        self._refused += kept[: _MAX_REFUSED - len(self._refused)]
+        self._seen.took(counts, kept)
         self._judge()
         load.write(rows, kept, counts)
         self._reconciler.set_aside(batch, rejects, self._described, self._target)
         self._nest.write(load, rows, batch, self._target, self.warehouse.shape_of)
         reached("written")
+        if self._careful and isinstance(load, CarefulLoad):
+            self._seen.heard(load.counts)
+            self._judge()
         self._passing(0)
-
-    def _took(self, counts: Counts) -> None:
-        self._seen = self._seen + counts
-        self._uncommitted = True
-        self._pending_rows += counts.read
-        self._pending_quarantined += counts.quarantined
 
     def _passing(self, size_bytes: int) -> None:
         """Tell the progress; `size_bytes` have passed that are not counted yet."""
-        seen = self._seen
+        seen = self._seen.total
         self.progress.rows(self.stream.name, seen.read, seen.quarantined, seen.bytes_read + size_bytes)
 
     def _settle(self, load: StreamLoad) -> None:
         """Settle, and hold the budget against the rows that only the warehouse could refuse."""
         self._settled = load.settle()
         reached("settled")
-        late = self._settled.quarantined - self._pending_quarantined
-        if late:
-            self._pending_quarantined += late
-            self._seen = self._seen + Counts(quarantined=late)
-            self._judge()
+        self._seen.heard(self._settled)
+        self._judge()
 
     def _judge(self, *, final: bool = False) -> None:
         """Raise DataError when a budget is spent beyond doubt."""
@@ -240,26 +244,20 @@ class StreamRun:
                 raise DataError(f"{why}; {cure}", reason="ErrorBudgetSpent")
 
     def _budgets(self) -> list[Budget]:
-        limits, seen = self.budget, self._seen
+        limits, seen = self.budget, self._seen.total
         what = f"stream '{self.stream.name}': {seen.quarantined} of {seen.read} rows read so far were set aside"
         whole = Budget(what, limits.max_quarantined_rows, limits.max_quarantined_ratio, seen.quarantined, seen.read)
         return [whole, *(self._checks.budgets() if self._checks is not None else ())]
-
-    def _commit_is_due(self) -> bool:
-        return self._pending_rows >= _COMMIT_ROWS or time.monotonic() - self._last_commit_s >= _COMMIT_SECONDS
 
     def _commit(self, load: StreamLoad, position: Position | None) -> None:
         load.commit(position)
         reached("committed")
         self._accounts.committed(self._settled)
-        self._pending_rows = 0
-        self._pending_quarantined = 0
-        self._uncommitted = False
-        self._refused = []
-        self._last_commit_s = time.monotonic()
+        self._seen.committed(position)
+        self._careful, self._tally = False, self._bound.tally()
 
     def _finish(self, load: StreamLoad, last: Position | None) -> None:
-        due = self._uncommitted or self._is_whole
+        due = self._seen.pending or self._is_whole
         if due:
             self._settle(load)
         self._judge(final=True)

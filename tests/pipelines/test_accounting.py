@@ -52,7 +52,7 @@ def test_rows_that_the_target_drops_in_silence(name: str, postgres_works: Works)
 
 
 def test_a_ledger_that_loses_a_chunk(postgres_works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millstream_pipelines.stream_run._COMMIT_ROWS", 1)
+    monkeypatch.setattr("millstream_pipelines.seen._COMMIT_ROWS", 1)
     works = postgres_works
     works.batch_rows = 10
     works.rows = [{"id": n} for n in range(10)]

@@ -44,7 +44,7 @@ def test_a_bad_row_at_the_start_is_no_share_of_the_stream(works: Works) -> None:
 
 
 def test_a_chunk_over_its_share_waits_for_more_rows(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millstream_pipelines.stream_run._COMMIT_ROWS", 10)
+    monkeypatch.setattr("millstream_pipelines.seen._COMMIT_ROWS", 10)
     works.batch_rows = 10
     works.rows = [{"v": 99 if n < 2 else 1} for n in range(60)]
     report = works.run(errorBudget={"maxQuarantinedRatio": 0.05}, stream={"checks": [SMALL]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -242,39 +242,4 @@ class Warehouse(TableQueries, Protocol):
 
     def close(self) -> None:
         """Release connections; an open transaction is rolled back."""
-        ...
-
-
-@runtime_checkable
-class RawLoad(StreamLoad, Protocol):
-    """A load that can take rows undecoded, in the columns that `shape` returned.
-
-    `rollback` also ends what `open_raw` began, while another thread still writes.
-    """
-
-    def open_raw(self) -> Callable[[bytes], None]:
-        """Open the transaction where it is not, and return what takes pieces of whole rows, from any one thread.
-
-        It blocks while the server is behind, and raises SinkClosedError once the server has refused something.
-        """
-        ...
-
-    def close_raw(self, rows: int, size_bytes: int) -> None:
-        """End the rows that `open_raw` began. `rows`: how many the source says it sent; they count as read.
-
-        Raises what the server refused.
-        """
-        ...
-
-
-@runtime_checkable
-class RawWarehouse(Protocol):
-    """A warehouse whose loads are `RawLoad`s."""
-
-    def fitted(self, spec: LoadSpec, schema: Schema) -> Schema:
-        """Return what `StreamLoad.shape` would, and change nothing."""
-        ...
-
-    def explain_raw(self, spec: LoadSpec, schema: Schema) -> list[str]:
-        """See `Warehouse.explain_load`, for rows that come undecoded."""
         ...

@@ -132,9 +132,7 @@ _MAX_DETAIL = 300  # characters; the detail may hold a whole row
 def translated(error: psycopg2.Error, owner: str, doing: str) -> MillstreamError:
     """Return our error for one of PostgreSQL's, by its SQLSTATE class (PostgreSQL manual, appendix A)."""
     code = error.pgcode or ""
-    first = " ".join(str(error.diag.message_primary or error).split())
-    detail = f" ({' '.join(error.diag.message_detail.split())[:_MAX_DETAIL]})" if error.diag.message_detail else ""
-    text = f"{owner}: {doing}: {first}{detail}"
+    text = f"{owner}: {doing}: {detailed(error)}"
     if code.startswith("53"):
         return RetriableError(f"{text}; free space or connections on the server", reason="WarehouseFull")
     if not code or (code.startswith(_RETRIABLE_CLASSES) and code != "55000"):  # 55000: "not in prerequisite state"
@@ -150,6 +148,13 @@ def translated(error: psycopg2.Error, owner: str, doing: str) -> MillstreamError
     if code.startswith(_DATA_CLASSES):
         return DataError(text, reason="RefusedByWarehouse")
     return ConfigurationError(text)
+
+
+def detailed(error: psycopg2.Error) -> str:
+    """Return the server's words, its detail included."""
+    first = " ".join(str(error.diag.message_primary or error).split())
+    detail = f" ({' '.join(error.diag.message_detail.split())[:_MAX_DETAIL]})" if error.diag.message_detail else ""
+    return first + detail
 
 
 @contextmanager

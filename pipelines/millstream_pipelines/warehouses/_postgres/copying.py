@@ -68,6 +68,11 @@ class CopyIn:
             raise self._failure
         return self.rows
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the thread has ended, so that others may use the connection."""
+        return self._done
+
     def abort(self) -> None:
         """Give up: the thread ends, and with it the server's statement. Does not raise."""
         self._end(aborted=True)

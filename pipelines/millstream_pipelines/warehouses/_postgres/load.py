@@ -15,15 +15,13 @@ from psycopg2.extensions import connection as Connection
 from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
-from millstream_pipelines.raw_copy import SinkClosedError
 from millstream_pipelines.schema import Schema
-from millstream_pipelines.warehouses._postgres import ledger, quarantine, refusals, stage
+from millstream_pipelines.warehouses._postgres import ledger, quarantine, stage
 from millstream_pipelines.warehouses._postgres.children import Family
 from millstream_pipelines.warehouses._postgres.connection import run, translated
-from millstream_pipelines.warehouses._postgres.copying import CopyIn
+from millstream_pipelines.warehouses._postgres.inflow import Inflow
 from millstream_pipelines.warehouses._postgres.lease import Lease
-from millstream_pipelines.warehouses._postgres.merging import fitted, merge
-from millstream_pipelines.warehouses._postgres.native import is_native
+from millstream_pipelines.warehouses._postgres.merging import fitted
 from millstream_pipelines.warehouses._postgres.tables import shaped
 from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote_table
@@ -31,7 +29,6 @@ from millstream_pipelines.warehouses.names import quote_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MAX_REJECTS = 5_000  # kept in memory until the COPY ends for them
 _DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
 
 
@@ -50,7 +47,6 @@ class PostgresLoad:
         self._family = Family(spec, self._lease, self._working)
         self.child = self._family.child  # see `ParentLoad`
         self._open = False
-        self._copy: CopyIn | None = None
         self._plan: stage.StagePlan | None = None
         self.position: Position | None = None
         self.already_done: Counts | None = None
@@ -68,12 +64,11 @@ class PostgresLoad:
 
     def _reset(self) -> None:
         self._counts = Counts()
-        self._rejects: list[Reject] = []
-        self._staged_rows = 0
-        self._has_stage = False
+        self._inflow: Inflow | None = None
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._careful = False
         self._settled = False
         self._shaped_inside = False
-        self._digest = hashlib.blake2b(digest_size=16)
 
     @contextmanager
     def _translating(self, doing: str) -> Iterator[None]:
@@ -106,9 +101,8 @@ class PostgresLoad:
             self.pause()
             sent = shaped(self._connection, spec.target, lambda: fitted(self._connection, spec, schema))
             made = stage.plan(sent, spec.merge_key, spec)
-            if self._has_stage and self._plan is not None:
-                for statement in stage.restage_statements(self._plan, made):
-                    run(self._connection, statement)
+            if self._inflow is not None:
+                self._inflow.shape(made)
             if self._open:
                 self._shaped_inside = True
             else:
@@ -128,79 +122,58 @@ class PostgresLoad:
     def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
         """See `StreamLoad.write`. What the server refuses may be raised by a later call: it is a COPY behind."""
         with self._translating(f"loading {self._spec.target}"):
-            self._count(counts)
-            self._rejects += rejects
+            inflow = self._flowing()
+            self._counts += replace(counts, loaded=0, duplicate=0)
             if rows.num_rows:
-                self._send(rows)
-            if len(self._rejects) > _MAX_REJECTS:
-                self.pause()
+                inflow.send(rows)
+            inflow.set_aside(rejects)
 
-    def _count(self, counts: Counts) -> None:
+    def _flowing(self) -> Inflow:
+        """Return where rows go in, in an open transaction."""
         if self._plan is None:
             raise MillstreamError("shape() comes before write()")
         if not self._open:
             self._begin()
         self._settled = False
-        self._counts = self._counts + replace(counts, loaded=0, duplicate=0)
-
-    def _send(self, rows: pa.RecordBatch) -> None:
-        from millstream_pipelines.warehouses._postgres.encoding import encoded
-
-        copy, copied = self._copying(raw=False)
-        rows = rows.select(copied.names)  # a row's number goes no further than the stage
-        try:
-            for piece in encoded(rows, copied):
-                copy.send(piece)
-        except SinkClosedError:
-            self._end_copy()
+        if self._inflow is None:
+            self._inflow = Inflow(self._connection, self._spec, self._lease.seq + 1, self._plan, self._digest)
+            if self._careful:
+                self._inflow.careful()
+        return self._inflow
 
     def open_raw(self) -> Callable[[bytes], None]:
         """See `RawLoad.open_raw`."""
         with self._translating(f"loading {self._spec.target}"):
-            self._count(Counts())
-            return self._copying(raw=True)[0].send
+            return self._flowing().open_raw()
 
     def close_raw(self, rows: int, size_bytes: int) -> None:
         """See `RawLoad.close_raw`."""
-        self._counts = self._counts + Counts(read=rows, bytes_read=size_bytes)
+        self._counts += Counts(read=rows, bytes_read=size_bytes)
         self.pause()
 
-    def _copying(self, *, raw: bool) -> tuple[CopyIn, Schema]:
-        """Return the COPY that is going on, or begin one; and the columns it fills."""
-        assert self._plan is not None, "checked by _count"  # noqa: S101
-        if self._copy is None:
-            if self._plan.raw != raw:
-                self._plan = replace(self._plan, raw=raw)
-            if self._plan.staged and not self._has_stage:
-                for statement in stage.create_statements(self._plan):
-                    run(self._connection, statement)
-                self._has_stage = True
-            self._copy = CopyIn(self._connection, stage.copy_statement(self._plan, self._spec.target), self._digest)
-        return self._copy, self._plan.columns
+    def may_search(self, error: DataError) -> bool:
+        """See `CarefulLoad.may_search`. A sweep would take the row for absent, children would have to go with it."""
+        return error.reason == "RefusedByWarehouse" and not self._spec.sweeps and not self._spec.numbered
 
-    def _end_copy(self) -> None:
-        if self._copy is None or self._plan is None:
-            return
-        rows = self._copy.finish()
-        self._copy = None
-        if self._plan.staged:
-            self._staged_rows += rows
-            reached("staged")
-        else:
-            self._counts = self._counts + Counts(loaded=rows)
+    def careful(self) -> None:
+        """See `CarefulLoad.careful`."""
+        self._careful = True
+
+    @property
+    def counts(self) -> Counts:
+        """See `CarefulLoad.counts`."""
+        return self._counts if self._inflow is None else self._counts + self._inflow.counts
 
     def pause(self) -> None:
-        """Free the connection for another statement: end the COPY, insert the rejects that waited for its end."""
-        with self._translating(f"loading {self._spec.target}"):
-            self._end_copy()
-            quarantine.insert(self._connection, self._spec, self._lease.seq + 1, self._rejects)
-            self._rejects = []
+        """Free the connection for another statement."""
+        if self._inflow is not None:
+            with self._translating(f"loading {self._spec.target}"):
+                self._inflow.pause()
 
     def stop(self) -> None:
-        """End the COPY and whatever the server does for it; only `rollback` makes sense then."""
-        if self._copy is not None:
-            self._copy.abort()
-            self._copy = None
+        """End what the server does for rows that are still coming in; only `rollback` makes sense then."""
+        if self._inflow is not None:
+            self._inflow.stop()
 
     def record_refused(self, rejects: Iterable[Reject]) -> None:
         """See `StreamLoad.record_refused`."""
@@ -212,41 +185,21 @@ class PostgresLoad:
         with self._translating(f"merging into {self._spec.target}"):
             if not self._open:
                 self._begin()
-            self.pause()
-            if self._plan is not None and self._staged_rows:
-                self._merge(self._plan)
+            if self._inflow is not None:
+                self._inflow.settle(self._staged, self._family.settle)
             elif self._plan is not None:
                 self._family.settle(self._connection, self._plan, has_stage=False)
         self._settled = True
-        return self._counts
+        return self.counts
 
-    def _merge(self, plan: stage.StagePlan) -> None:
-        run(self._connection, "SAVEPOINT millstream_merge")
-        try:
-            merged = merge(self._connection, plan, self._spec, self._staged_rows)
-        except (psycopg2.DataError, psycopg2.errors.CheckViolation):
-            run(self._connection, "ROLLBACK TO SAVEPOINT millstream_merge")
-            self._set_aside(plan)
-            merged = merge(self._connection, plan, self._spec, self._staged_rows)
-        self._counts = self._counts + merged
-        self._family.settle(self._connection, plan, has_stage=True)
-        run(self._connection, f"DROP TABLE {stage.NAME}")
-        reached("merged")
-        self._staged_rows = 0
-        self._has_stage = False
-
-    def _set_aside(self, plan: stage.StagePlan) -> None:
-        columns = [column for column in plan.sent if not is_native(column)]
-        refused = refusals.set_aside(self._connection, stage.NAME, columns, self._spec, self._lease.seq + 1)
-        self._staged_rows -= refused
-        kept = self._spec.contract.rows == "quarantine"
-        self._counts = self._counts + Counts(quarantined=refused if kept else 0, filtered=0 if kept else refused)
+    def _staged(self, plan: stage.StagePlan) -> None:
+        """Hear that all rows of the transaction are in the stage, before it is merged."""
 
     def commit(self, position: Position | None) -> None:
         """See `StreamLoad.commit`."""
         if not self._settled:
             self.settle()
-        counts, spec = self._counts, self._spec
+        counts, spec = self.counts, self._spec
         try:
             ledger.require_balance(spec, self._lease.seq + 1, counts)
         except DataError:

@@ -71,7 +71,7 @@ class PostgresSlice(PostgresLoad):
         """See `StreamLoad.commit`."""
         if not self._settled:
             self.settle()
-        spec, counts = self._spec, self._counts
+        spec, counts = self._spec, self.counts
         with self._translating("entering the slice"):
             run(self._connection, "SET LOCAL synchronous_commit = on")  # the process ends and leaves this behind
             run(

@@ -29,6 +29,8 @@ class StagePlan:
     """Rows come with a last column ROW, to which child rows refer."""
     raw: bool = False
     """The rows come in their types' binary form already: COPY can send them all."""
+    only: tuple[int, int] | None = None
+    """First and last of the staged rows that count, in their order of arrival; None: all."""
 
     @property
     def staged(self) -> bool:
@@ -58,7 +60,12 @@ class StagePlan:
             for column in self.sent
         )
         marks = f"{DELETED if self.deletes else f'false AS {DELETED}'}{f', {ROW}' if self.numbered else ''}"
-        return f"(SELECT {values}, {marks}, {_ORDER} FROM {NAME}) s"
+        return f"(SELECT {values}, {marks}, {_ORDER} FROM {self.staged_rows}) s"
+
+    @property
+    def staged_rows(self) -> str:
+        """The staged rows that count, for FROM."""
+        return NAME if self.only is None else f"{NAME} WHERE {_ORDER} BETWEEN {self.only[0]} AND {self.only[1]}"
 
     @property
     def newest(self) -> str:
@@ -90,6 +97,26 @@ def copy_statement(made: StagePlan, target: str) -> str:
     """Return the COPY that takes the rows: into the stage where there is one, else straight into the target."""
     names = ", ".join(quote(name) for name in made.columns.names)
     return f"COPY {NAME if made.staged else quote_table(target)} ({names}) FROM STDIN (FORMAT binary)"
+
+
+def bounds_query(made: StagePlan) -> str:
+    """Return the query for the first and the last of the staged rows, and how many there are."""
+    return f"SELECT min({_ORDER}), max({_ORDER}), count(*) FROM {made.staged_rows}"
+
+
+def thinning_statements(made: StagePlan) -> list[str]:
+    """Return the SQL that leaves one row per key in the stage, the newest; the last statement counts the others."""
+    index = f"CREATE INDEX ON {NAME} ({_ORDER})"
+    losers = f"DELETE FROM {NAME} t WHERE NOT EXISTS (SELECT FROM {made.winners} WHERE s.{_ORDER} = t.{_ORDER})"
+    return [index, losers] if made.key else [index]
+
+
+def set_aside_statements(made: StagePlan, into: str) -> list[str]:
+    """Return the SQL that moves staged rows into quarantine, with its columns but the row and status as parameters."""
+    row = f"to_jsonb(s) - ARRAY['{_ORDER}', '{DELETED}', '{ROW}']"
+    rows = f"(SELECT * FROM {made.staged_rows}) s"
+    values = ", ".join(["%s"] * 7)
+    return [f"INSERT INTO {into} SELECT {values}, {row}, 'open' FROM {rows}", f"DELETE FROM {made.staged_rows}"]
 
 
 def restage_statements(before: StagePlan, after: StagePlan) -> list[str]:

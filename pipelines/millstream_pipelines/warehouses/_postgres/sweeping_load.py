@@ -52,10 +52,9 @@ class PostgresSweepingLoad(PostgresLoad):
         self.pause()
         return self._plan
 
-    def _merge(self, plan: stage.StagePlan) -> None:
+    def _staged(self, plan: stage.StagePlan) -> None:
         if self._spec.sweeps:
             sweeping.note_staged(self._connection, plan)
-        super()._merge(plan)
 
     def _enter(self, counts: Counts, position: str | None) -> None:
         super()._enter(counts, position)
