@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from millstream_pipelines.failpoints import reached
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 _AHEAD = 1  # one batch waiting, one being read, one being written: three in memory at most
 
 
-def prefetched(items: Iterator[Item], cancel: Callable[[], None] = lambda: None) -> Iterator[Item]:
+def prefetched(items: Iterator[Item], cancel: Callable[[], None] = lambda: None) -> Generator[Item]:
     """Yield the items of an iterator that runs in its own thread, at most one ahead.
 
     An error of the iterator is raised here, after the items before it. When the consumer stops early, the thread

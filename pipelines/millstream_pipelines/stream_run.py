@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
 from millstream_api import CheckResult, RunOptions
@@ -151,19 +151,20 @@ class StreamRun:
         """Let the rows pass as batches, shaped and checked; return the last position."""
         last: Position | None = None
         cancel = self.source.cancel if isinstance(self.source, CancellableSource) else lambda: None
-        for batch in prefetched(self._nest.opened(self.source.read(request)), cancel):
-            if not self._nest.covers(shaper, batch):
-                described = self._nest.united(described, batch.data.schema)
-                shaper = self._nest.shaper(described)
-                self._bind(shaper, load)
-            if self.pace is not None:
-                self.pace(batch.rows_read)
-            self._write(load, shaper, batch)
-            last = batch.position or last
-            if batch.position is not None and not self._hold and self._seen.commit_is_due:
-                self._settle(load)
-                if not any(budget.spent() for budget in self._budgets()):  # else it waits for more rows
-                    self._commit(load, batch.position)
+        with closing(prefetched(self._nest.opened(self.source.read(request)), cancel)) as batches:
+            for batch in batches:
+                if not self._nest.covers(shaper, batch):
+                    described = self._nest.united(described, batch.data.schema)
+                    shaper = self._nest.shaper(described)
+                    self._bind(shaper, load)
+                if self.pace is not None:
+                    self.pace(batch.rows_read)
+                self._write(load, shaper, batch)
+                last = batch.position or last
+                if batch.position is not None and not self._hold and self._seen.commit_is_due:
+                    self._settle(load)
+                    if not any(budget.spent() for budget in self._budgets()):  # else it waits for more rows
+                        self._commit(load, batch.position)
         return last
 
     @property
@@ -292,7 +293,6 @@ class StreamRun:
 
 
 def _committed(load: StreamLoad) -> Counts:
-    try:
+    with suppress(Exception):  # the warehouse may be the thing that failed; the first error is the one that counts
         return load.run_counts()
-    except Exception:  # the warehouse may be the thing that failed; the first error is the one that counts
-        return Counts()
+    return Counts()
