@@ -184,6 +184,26 @@ def test_an_old_run_that_comes_back_publishes_nothing(shop: Shop) -> None:
     assert shop.ask("SELECT count(*) FROM raw.orders") == [(10,)]
 
 
+def test_two_runs_at_a_time_do_not_mix(shop: Shop) -> None:
+    shop.ask("UPDATE orders SET mood = 'angry' WHERE id <= 30")
+    shop.ask("CREATE TABLE raw.orders (id bigint, mood mood, grp int)")
+    staged = shop.shard(0, "run-1")
+    shop.ask("UPDATE orders SET grp = 9")
+    assert shop.shard(0, "run-2").exit_code == 0
+    assert counts(shop.shard(0, "run-1")) == counts(staged)
+    for run, changed in (("run-1", False), ("run-2", True)):
+        assert shop.shard(1, run).exit_code == 0
+        last = shop.shard(2, run)
+        assert (last.published, counts(last)) == (True, (1000, 970, 30, 0, 0)), last.message
+        old = shop.ask("SELECT count(*) FROM raw.orders WHERE grp < 9")[0][0]
+        assert (old == 0) == changed
+    assert shop.ask("SELECT run, count(*) FROM _millstream.quarantine GROUP BY run ORDER BY run") == [
+        ("run-1", 30),
+        ("run-2", 30),
+    ]
+    assert shop.ask(LEFT) == [(0, 0, 0, 0)]
+
+
 def test_refused_with_the_cure(shop: Shop) -> None:
     usual = dict(shop.streams[0])
     refused = {

@@ -102,9 +102,7 @@ class PostgresShards:
             alone = one(connection, "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 2))", (self._lock(other),))
             if alone[0]:
                 place = (self._pipeline, other)
-                drop_stages(connection, stage_prefix(*place))
-                for table in ("shards", "shard_plans", "shard_rejects"):
-                    run(connection, f"DELETE FROM _millstream.{table} WHERE {_MINE}", place)
+                self._clear(connection, other)
                 run(connection, f"UPDATE _millstream.shard_runs SET dropped_at = now() WHERE {_MINE}", place)
             connection.commit()
         run(
@@ -114,6 +112,11 @@ class PostgresShards:
             (self._pipeline, _KEPT),
         )
         connection.commit()
+
+    def _clear(self, connection: Connection, run_name: str) -> None:
+        drop_stages(connection, stage_prefix(self._pipeline, run_name))
+        for table in ("shards", "shard_plans", "shard_rejects"):
+            run(connection, f"DELETE FROM _millstream.{table} WHERE {_MINE}", (self._pipeline, run_name))
 
     def fix(self, stream: str, made: Callable[[], Any]) -> Any:
         """See `Shards.fix`."""
@@ -194,5 +197,6 @@ class PostgresShards:
         with translating(self._owner, "finishing the run"):
             connection = self._connect()
             run(connection, f"UPDATE _millstream.shard_runs SET finished_at = now() WHERE {_MINE}", self._mine)
+            self._clear(connection, self._run)  # a retry may have staged anew what was published already
             connection.commit()
         self.finished = True

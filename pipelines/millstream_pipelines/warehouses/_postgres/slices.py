@@ -47,6 +47,20 @@ class PostgresSlice(PostgresLoad):
             owner,
         )
         self._has_table = False
+        # The lease's position only knows the run that came last; of two at a time, each has its own slices.
+        self.already_done = self._earlier() or self.already_done
+
+    def _earlier(self) -> Counts | None:
+        spec = self._spec
+        with self._translating("reading what is staged"):
+            row = one(
+                self._connection,
+                "SELECT read, loaded, quarantined, duplicate, filtered, bytes FROM _millstream.shards "
+                f"WHERE {_MINE} AND shard = %s",
+                (spec.pipeline, spec.stream, spec.run, self._index),
+            )
+            self._connection.commit()
+        return Counts(*row) if row else None
 
     def shape(self, schema: Schema) -> Schema:
         """See `SliceLoad`."""
