@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import dataset
+from tests.benchmarks import dataset, peers
 from tests.benchmarks.copying import Checked, Copy
 from tests.benchmarks.delimited import Csv
 from tests.benchmarks.line import Bench, Line, measure
@@ -44,11 +44,14 @@ def main() -> int:
         server.sql(dataset.source("source", options.rows), dataset.source("source_tenth", bench.tenth), "ANALYZE")
         deadline = time.monotonic() + options.minutes * 60
         found = [_measured(LINES[name](bench), options.rounds, deadline) for name in options.only]
+        others = peers.compared(bench, options.peers, options.peer_rows) if options.peers else []
     print(f"{options.rows:,} rows × {len(dataset.COLUMNS)} columns, medians; goal for memory: {Line.goal_rss_mib} MiB")
     print(f"server: {settings}\n")
     print(rendered(found))
+    if others:
+        print(f"\n{peers.rendered(others, options.peer_rows)}")
     if options.json:
-        document = {"rows": options.rows, "rounds": options.rounds, "server": settings, "lines": found}
+        document = {"rows": options.rows, "rounds": options.rounds, "server": settings, "lines": found, "peers": others}
         options.json.write_text(json.dumps(document, indent=2))
     return 1 if any("failed" in item for item in found) else 0
 
@@ -66,10 +69,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--only", default=",".join(LINES), help=f"lines, separated by commas: {', '.join(LINES)}")
     parser.add_argument("--minutes", type=float, default=30, help="begin nothing new after that long (default 30)")
+    parser.add_argument("--peers", default="", help=f"install and measure these too: {', '.join(peers.PEERS)}")
+    parser.add_argument("--peer-rows", type=int, default=300_000, help="rows for the peers (default 300,000)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
     options.rows = 300_000 if options.quick else options.rows
-    options.only = options.only.split(",")
+    options.only = [name for name in options.only.split(",") if name]
+    options.peers = [name for name in options.peers.split(",") if name]
+    for name in options.peers:
+        if name not in peers.PEERS:
+            parser.error(f"no peer {name}; known: {', '.join(peers.PEERS)}")
     unknown = set(options.only) - set(LINES)
     if unknown:
         parser.error(f"no line {', '.join(sorted(unknown))}; known: {', '.join(LINES)}")
