@@ -13,6 +13,7 @@ import pytest
 
 from millstream_api import Endpoint, RunOptions, RunPlan, RunReport
 from millstream_api.pipeline import PipelineSpec
+from millstream_api.run_options import Replay
 from millstream_pipelines.runner import RunRequest, execute, open_warehouse
 from millstream_pipelines.warehouses.base import Warehouse
 from servers.postgres import Postgres
@@ -30,6 +31,8 @@ class Works:
     rows: list[dict[str, Any]] = field(default_factory=list)
     types: dict[str, str] = field(default_factory=dict)
     batch_rows: int = 100_000
+    source: Endpoint | None = None
+    """In place of the rows in memory."""
 
     def plan(self, stream: dict[str, Any] | None = None, **spec: Any) -> RunPlan:
         base = {"name": "s", "target": "raw.s", "mode": "incremental"}
@@ -39,7 +42,7 @@ class Works:
             action="run",
             namespace="test",
             name="p",
-            source=Endpoint(name="m", type="memory", config=source),
+            source=self.source or Endpoint(name="m", type="memory", config=source),
             warehouse=self.warehouse,
             pipeline=PipelineSpec.model_validate({**pipeline, **spec}),
         )
@@ -94,3 +97,22 @@ def counted(report: RunReport) -> tuple[int, int, int, int, int]:
     totals = report.totals
     assert totals is not None
     return totals.read, totals.loaded, totals.quarantined, totals.duplicate, totals.filtered
+
+
+def replay(
+    works: Works,
+    stream: dict[str, Any] | None = None,
+    *,
+    run: str = "",
+    spec: dict[str, Any] | None = None,
+    **chosen: Any,
+) -> RunReport:
+    """Replay the chosen rows of the quarantine."""
+    options = RunOptions(trigger="replay", replay=Replay(**chosen))
+    return works.run(stream, options=options, name=run, **(spec or {}))
+
+
+def statuses(works: Works) -> dict[str, int]:
+    """Return how many rows of the quarantine have each status."""
+    found = works.ask("SELECT status, count(*) FROM _millstream.quarantine GROUP BY status")
+    return {str(status): int(count) for status, count in found}

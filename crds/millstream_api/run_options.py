@@ -65,6 +65,9 @@ class Replay(ApiModel):
 
     rule: str | None = Field(default=None, max_length=253, description="Only rows that this rule set aside.")
     run: str | None = Field(default=None, max_length=253, description="Only rows that this run set aside.")
+    ids: list[int] = Field(
+        default_factory=list, max_length=1000, description="Only rows with these numbers in `_millstream.quarantine`."
+    )
 
 
 class RunOptions(ApiModel):

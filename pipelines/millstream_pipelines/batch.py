@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from millstream_pipelines.errors import ConfigurationError
 
@@ -32,6 +32,25 @@ Position = dict[str, Any]
 """Where to go on reading: JSON that only the source understands. Committed with the rows before it."""
 
 
+REPLAYED_ID = "_millstream_id"
+"""Column of a batch that comes from the quarantine: the number each row has there. It reaches no target."""
+
+Form = Literal["read", "shaped", "raw"]
+"""What a quarantined row holds: source columns as read, target columns as shaped, or what could not be parsed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A row as quarantine keeps it: enough to send it through the manifest once more."""
+
+    row: dict[str, Any]
+    form: Form = "read"
+    masked: tuple[str, ...] = ()
+    """Source columns whose values in `row` are masked already."""
+    id: int | None = None
+    """Its number, when it comes from the quarantine."""
+
+
 @dataclass(frozen=True)
 class Reject:
     """A row that goes to quarantine: the row as it was read, the rule, and why."""
@@ -40,6 +59,9 @@ class Reject:
     message: str
     row: dict[str, Any]
     """Column → JSON value, as read. A row that could not be parsed is {"_raw": text}."""
+    form: Form = "read"
+    masked: tuple[str, ...] = ()
+    id: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ MillstreamError
 ├── RetriableError       a retry may succeed: server away, connection lost, rate limit        exit 75
 │   └── SupersededError  another attempt has taken the stream over; this one must stop        exit 75
 ├── DataError            the data are wrong: a check failed, a contract was broken            exit 65
+│   └── RowRefusedError  one row breaks a contract that lets none through                     exit 65
 └── ConfigurationError   a manifest or a Secret must change; a retry never helps              exit 78
 
 A message says what failed, on which object, the value seen, what is accepted and what to do next.
@@ -13,6 +14,7 @@ It never contains a secret.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable
 
 from millstream_api import ExitCode
@@ -54,6 +56,19 @@ class DataError(MillstreamError):
     reason = "ChecksFailed"
 
 
+class RowRefusedError(DataError):
+    """A row breaks `rule` and the contract lets none through; `why` says how."""
+
+    reason = "ContractBroken"
+
+    def __init__(self, stream: str, rule: str, why: str) -> None:
+        super().__init__(
+            f"stream '{stream}': a row breaks {rule} and contract.rows is 'freeze': {why}; nothing of this chunk was "
+            "committed"
+        )
+        self.rule, self.why = rule, why
+
+
 class ConfigurationError(MillstreamError):
     """A manifest or a Secret must change."""
 
@@ -67,3 +82,13 @@ def unknown_value(owner: str, what: str, seen: str, known: Iterable[str]) -> Con
     near = difflib.get_close_matches(seen, names, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     return ConfigurationError(f"{owner}: unknown {what} '{seen}'; known: {', '.join(names) or 'none'}{hint}")
+
+
+def as_millstream(error: Exception) -> MillstreamError:
+    """Return an error as one of ours; what nobody foresaw is logged whole and may be retried."""
+    if isinstance(error, MillstreamError):
+        return error
+    logging.getLogger(__name__).exception("unexpected error")
+    return RetriableError(
+        f"unexpected {type(error).__name__}: {error}; please report it with the log of this pod", reason="InternalError"
+    )

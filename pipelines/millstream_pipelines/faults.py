@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream_pipelines.batch import Reject
+from millstream_pipelines.batch import Kept, Reject
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,17 @@ def refused_rows(faults: list[Fault]) -> pa.BooleanArray:
     return refused
 
 
-def rejects_of(
-    faults: list[Fault], refused: pa.BooleanArray, read: Callable[[pa.Array], list[dict[str, Any]]]
-) -> list[Reject]:
+def rejects_of(faults: list[Fault], refused: pa.BooleanArray, read: Callable[[pa.Array], list[Kept]]) -> list[Reject]:
     """Return one Reject per refused row: the first rule in order, and every rule's reason in the message.
 
-    `read` returns the rows at the given indices as JSON values.
+    `read` returns the rows at the given indices as quarantine keeps them.
     """
     indices = pc.indices_nonzero(refused)
     hits = [fault.rows.take(indices).to_pylist() for fault in faults]
     rejects = []
-    for place, (index, row) in enumerate(zip(indices.to_pylist(), read(indices), strict=True)):
+    for place, (index, kept) in enumerate(zip(indices.to_pylist(), read(indices), strict=True)):
         broken = [fault for fault, hit in zip(faults, hits, strict=True) if hit[place]]
         reasons = dict.fromkeys(fault.explain(index) for fault in broken)
-        rejects.append(Reject(broken[0].rule, "; ".join(reasons), row))
+        why = "; ".join(reasons)
+        rejects.append(Reject(broken[0].rule, why, kept.row, kept.form, kept.masked, kept.id))
     return rejects

@@ -11,6 +11,9 @@ from typing import Any
 
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.queries import TableQueries
+from millstream_pipelines.selection import RAW, Selection
+from millstream_pipelines.warehouses.base import DONE
+from millstream_pipelines.warehouses.names import literal
 
 Row = dict[str, Any]
 
@@ -18,11 +21,6 @@ _AS_JSON = {
     "postgres": "SELECT coalesce(json_agg(t), '[]')::text FROM ({sql}) t",
     "duckdb": "SELECT CAST(coalesce(to_json(list(t)), '[]') AS VARCHAR) FROM ({sql}) t",
 }
-
-
-def literal(text: str) -> str:
-    """Return a text as an SQL literal. (`TableQueries.scalar` takes no arguments to bind.)"""
-    return "'" + text.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,16 @@ class Metadata:
 
         ConfigurationError when the last was by an older version, whose tables lack what is read here.
         """
-        if not self._has("runs"):
+        runs = "table_schema = '_millstream' AND table_name = 'runs'"
+        if not self.queries.scalar(f"SELECT count(*) FROM information_schema.tables WHERE {runs}"):
             return False
-        if not self._has("accounting"):
+        columns = "table_schema = '_millstream' AND table_name = 'quarantine' AND column_name = 'form'"
+        if not self.queries.scalar(f"SELECT count(*) FROM information_schema.columns WHERE {columns}"):
             raise ConfigurationError(
                 f"{self.pipeline}: the schema _millstream in its warehouse was made by an older version of millstream; "
                 "run a pipeline into that warehouse once with this version, which brings it up to date"
             )
         return True
-
-    def _has(self, table: str) -> bool:
-        where = f"table_schema = '_millstream' AND table_name = {literal(table)}"
-        return bool(self.queries.scalar(f"SELECT count(*) FROM information_schema.tables WHERE {where}"))
 
     def runs(self, limit: int) -> list[Row]:
         """Return the newest attempts, newest first; `report` is the RunReport as an object."""
@@ -85,8 +81,8 @@ class Metadata:
     def accounting(self, stream: str | None = None, run: str | None = None) -> list[Row]:
         """Return the sums per stream and run, oldest first; `gap` is 0 where they close."""
         return self._rows(
-            "SELECT stream, run, chunks, read, loaded, quarantined, duplicate, filtered, bytes, gap, first_commit, "
-            f"last_commit FROM _millstream.accounting WHERE {self._which(stream, run=run)} "
+            "SELECT stream, run, origin, chunks, read, loaded, quarantined, duplicate, filtered, bytes, gap, "
+            f"first_commit, last_commit FROM _millstream.accounting WHERE {self._which(stream, run=run)} "
             "ORDER BY stream, first_commit, run"
         )
 
@@ -107,24 +103,58 @@ class Metadata:
             "ORDER BY CASE outcome WHEN 'passed' THEN 1 ELSE 0 END, failed_rows DESC, target, name"
         )
 
-    def quarantine_counts(self, stream: str | None = None, rule: str | None = None) -> list[Row]:
+    def quarantine_counts(self, chosen: Selection | None = None) -> list[Row]:
         """Return how many rows are set aside per stream, rule and status."""
         return self._rows(
             "SELECT stream, target, rule, status, count(*) AS rows, min(created_at) AS first, max(created_at) AS last "
-            f"FROM _millstream.quarantine WHERE {self._which(stream, rule)} "
+            f"FROM _millstream.quarantine WHERE {self._chosen(chosen)} "
             "GROUP BY stream, target, rule, status ORDER BY stream, rows DESC, rule"
         )
 
-    def quarantined(self, limit: int, stream: str | None = None, rule: str | None = None) -> list[Row]:
-        """Return rows that are set aside, newest first; `row` is the row as it was read."""
+    def quarantined(self, limit: int, chosen: Selection | None = None) -> list[Row]:
+        """Return rows that are set aside, newest first; `row` is as `form` says: read, shaped or raw."""
         rows = self._rows(
-            f'SELECT id, stream, target, run, rule, message, status, created_at, "row" FROM _millstream.quarantine '
-            f"WHERE {self._which(stream, rule)} ORDER BY id DESC LIMIT {limit:d}"
+            f'SELECT id, stream, target, run, rule, message, status, created_at, "row", form, attempts, closed_at, '
+            f"closed_by, reason FROM _millstream.quarantine "
+            f"WHERE {self._chosen(chosen)} ORDER BY id DESC LIMIT {limit:d}"
         )
         for row in rows:
             if isinstance(row["row"], str):
                 row["row"] = json.loads(row["row"])
         return rows
+
+    def unparsed(self, chosen: Selection) -> int:
+        """Return how many open rows no replay can load, as their source could not parse them."""
+        return self._count(f"{chosen.condition()} AND status = 'open' AND {RAW}")
+
+    def left_by(self, replay: str, stream: str) -> dict[str, int]:
+        """Return how many rows a replay has tried and left open, by rule."""
+        rows = self._rows(
+            f"SELECT rule, count(*) AS rows FROM _millstream.quarantine WHERE {self._which(stream)} "
+            f"AND replay_run = {literal(replay)} AND status = 'open' GROUP BY rule ORDER BY rows DESC, rule"
+        )
+        return {row["rule"]: row["rows"] for row in rows}
+
+    def loaded_by(self, stream: str) -> str | None:
+        """Return the run whose rows the target of a stream in mode full has; None for other modes, or before a run."""
+        sql = f"SELECT CAST(position AS text) FROM _millstream.state WHERE {self._which(stream)}"
+        position = self.queries.scalar(sql)
+        found = json.loads(str(position)) if position is not None else {}
+        return found.get(DONE) if isinstance(found, dict) else None
+
+    def backfilled(self, stream: str) -> list[Row]:
+        """Return the intervals of a stream that backfills have loaded: run, start, end, and at_us as epoch."""
+        return self._rows(
+            'SELECT run, range_start AS start, range_end AS "end", '
+            "CAST(extract(epoch FROM done_at) * 1000000 AS bigint) AS at_us "
+            f"FROM _millstream.intervals WHERE {self._which(stream)}"
+        )
+
+    def _count(self, condition: str) -> int:
+        return int(str(self.queries.scalar(f"SELECT count(*) FROM _millstream.quarantine WHERE {condition}")))
+
+    def _chosen(self, chosen: Selection | None) -> str:
+        return (chosen or Selection(self.pipeline)).condition()
 
     @property
     def _mine(self) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from millstream_api import ExitCode, RunReport
 from millstream_api.datasource import ColumnStatus, StreamStatus
 from millstream_pipelines.endpoints import open_source, open_warehouse
-from millstream_pipelines.runner import RunRequest, as_millstream
+from millstream_pipelines.errors import as_millstream
+from millstream_pipelines.runner import RunRequest
 
 if TYPE_CHECKING:
     from millstream_pipelines.sources.base import StreamInfo

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from millstream_api import CheckResult
 from millstream_api.stream import CheckSpec
 from millstream_pipelines import registry
-from millstream_pipelines.batch import DELETED, Reject
+from millstream_pipelines.batch import DELETED, Kept, Reject
 from millstream_pipelines.budgets import Budget
 from millstream_pipelines.checks.base import RowCheck, SetCheck
 from millstream_pipelines.errors import ConfigurationError, unknown_value
@@ -115,21 +115,22 @@ class RowChecks:
         for bound, (failed_rows, samples) in zip(self._checks, counted, strict=True):
             bound.failed_rows, bound.samples = failed_rows, list(samples)
 
-    def apply(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Reject]]:
+    def apply(
+        self, rows: pa.RecordBatch, read: Callable[[pa.Array], list[Kept]] | None = None
+    ) -> tuple[pa.RecordBatch, list[Reject]]:
         """Return the rows that pass every check of severity `error`, and the others with what they break.
 
         A row that is marked as deleted passes: it leaves the target whatever its values are.
 
-        `rule` is the first broken check's label, the message names all. Severity `warn` only counts.
+        `rule` is the first broken check's label, the message names all. Severity `warn` only counts. `read` returns
+        rows by their places as quarantine keeps them; without it they are kept as they are here.
         """
         self._rows += rows.num_rows
         if not self._checks:
             return rows, []
-        import pyarrow as pa
         import pyarrow.compute as pc
 
         from millstream_pipelines.faults import refused_rows, rejects_of
-        from millstream_pipelines.json_rows import json_rows
 
         gone = rows.column(DELETED) if DELETED in rows.schema.names else None
         faults = []
@@ -147,8 +148,8 @@ class RowChecks:
         if not faults:
             return rows, []
         refused = refused_rows(faults)
-        table = pa.Table.from_batches([rows if gone is None else rows.drop_columns([DELETED])])
-        rejects = rejects_of(faults, refused, lambda indices: json_rows(table.take(indices)))
+        plain = rows if gone is None else rows.drop_columns([DELETED])
+        rejects = rejects_of(faults, refused, read or (lambda indices: _as_shaped(plain, indices)))
         return rows.filter(pc.invert(refused)), rejects
 
     def results(self) -> list[CheckResult]:
@@ -220,6 +221,14 @@ class RowChecks:
                 bound.check.passes(none)
             except ConfigurationError as error:
                 raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _as_shaped(rows: pa.RecordBatch, indices: pa.Array) -> list[Kept]:
+    import pyarrow as pa
+
+    from millstream_pipelines.json_rows import json_rows
+
+    return [Kept(row, "shaped") for row in json_rows(pa.Table.from_batches([rows]).take(indices))]
 
 
 def _shown(value: object) -> str:

@@ -17,7 +17,7 @@ from millstream_api.pipeline import PipelineSpec, TransformSpec
 from millstream_api.stream import StreamSpec
 from millstream_pipelines.backfill import BackfillRun
 from millstream_pipelines.endpoints import open_source, open_warehouse
-from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError, unknown_value
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, as_millstream, unknown_value
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import freshness
 from millstream_pipelines.guarantee import weakest
@@ -63,16 +63,6 @@ def execute(request: RunRequest, progress: Progress | None = None) -> RunReport:
     return report
 
 
-def as_millstream(error: Exception) -> MillstreamError:
-    """Return an error as one of ours; what nobody foresaw is logged whole and may be retried."""
-    if isinstance(error, MillstreamError):
-        return error
-    _log.exception("unexpected error")
-    return RetriableError(
-        f"unexpected {type(error).__name__}: {error}; please report it with the log of this pod", reason="InternalError"
-    )
-
-
 @dataclass
 class _Run:
     request: RunRequest
@@ -80,6 +70,7 @@ class _Run:
     results: list[StreamResult] = field(default_factory=list)
     failures: list[MillstreamError] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
+    replays: list[StreamRun] = field(default_factory=list)
     newest: str | None = None
     warehouse: Warehouse | None = None
     source: Source | None = None
@@ -113,7 +104,7 @@ class _Run:
             return
         for stream in self._chosen():
             self._attempt(partial(self._stream, self._stream_run(stream)))
-        if not self.failures:
+        if not self.failures and (not self.replays or any(result.counts.loaded for result in self.results)):
             self._complete(transforms)
 
     def _sharded(self, shard: Slice, transforms: list[TransformSpec]) -> None:
@@ -187,7 +178,7 @@ class _Run:
     def _stream_run(self, stream: StreamSpec, kind: type[StreamRun] | None = None, **more: Any) -> StreamRun:
         if self.warehouse is None or self.source is None:
             raise ConfigurationError("the run is not connected")
-        return (kind or (BackfillRun if self.backfills else StreamRun))(
+        run = (kind or self._kind())(
             stream=stream,
             budget=self.spec.error_budget,
             source=self.source,
@@ -200,6 +191,15 @@ class _Run:
             pace=self._pace(),
             **more,
         )
+        self.replays += [run] if self.request.options.trigger == "replay" else []
+        return run
+
+    def _kind(self) -> type[StreamRun]:
+        if self.request.options.trigger == "replay":
+            from millstream_pipelines.replay import ReplayRun
+
+            return ReplayRun
+        return BackfillRun if self.backfills else StreamRun
 
     def _pace(self) -> Callable[[int], None] | None:
         """Return what makes readers wait, the same for all streams; the pods of a run share its limit."""
@@ -222,6 +222,15 @@ class _Run:
         self.checks.extend(results)
         checks.enforce(results)
 
+    def _told(self) -> list[str]:
+        """Return what to say of replays, and count the rows that they leave as a failure."""
+        if not self.replays:
+            return []
+        from millstream_pipelines.replay import still_failing, what_came
+
+        self.failures += filter(None, [still_failing(self.replays)])
+        return what_came(self.replays)
+
     def report(self, duration_s: float) -> RunReport:
         streams = [report for result in self.results for report in (result.report(), *result.children)]
         totals = StreamReport(name="total")
@@ -231,6 +240,7 @@ class _Run:
         shard = self.request.shard
         notes = [f"staged as slice {shard.index} of {shard.count} (from 0)"] if shard and not self.published else []
         notes += [f"stream '{result.name}' {result.note}" for result in self.results if result.note]
+        told = self._told()
         code, reason = ExitCode.DONE, "Succeeded"
         for candidate in _PRIORITY:
             first = next((failure for failure in self.failures if failure.exit_code == candidate), None)
@@ -240,7 +250,7 @@ class _Run:
         return RunReport(
             exit_code=code,
             reason=reason,
-            message="; ".join([str(failure) for failure in self.failures] or [_summary(totals), *notes]),
+            message="; ".join([*map(str, self.failures), *told] or [_summary(totals), *notes]),
             run=self.request.run,
             streams=streams,
             totals=totals,

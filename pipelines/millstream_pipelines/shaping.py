@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.batch import DELETED, ROW, Batch, Reject
-from millstream_pipelines.casting import as_text, cast_column
+from millstream_pipelines.batch import DELETED, REPLAYED_ID, ROW, Batch, Kept, Reject
 from millstream_pipelines.column_plan import Output, Unnested, plan_columns
 from millstream_pipelines.deletes import marked, origin_of_mark
-from millstream_pipelines.expressions import Expression, condition, evaluate
-from millstream_pipelines.faults import Fault, refused_rows, rejects_of
+from millstream_pipelines.expressions import Expression, condition
+from millstream_pipelines.faults import refused_rows, rejects_of
 from millstream_pipelines.json_rows import json_rows
 from millstream_pipelines.masking import masked
 from millstream_pipelines.nul_bytes import rows_with_nul
 from millstream_pipelines.schema import Column, Schema
+from millstream_pipelines.shaping_work import Work
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,15 @@ class Shaped:
     """Rules: `cast(column)`, `effective_at`, `expression(column)`, `filter`, `nul_byte`, `primary_key`,
     `required(column)`, `unknown_column(name)`."""
     filtered: int
+    origin: pa.RecordBatch
+    """The rows as read, one for each of `rows`."""
+    read: Callable[[pa.Array], list[Kept]] | None
+    """Returns the rows at some places of `rows` as quarantine keeps them. None: masks have taken what a replay needs,
+    so a row must be kept as shaped."""
+
+    def numbered(self, indices: pa.Array) -> list[Kept]:
+        """Return only the numbers of rows that come from the quarantine, which has the rows already."""
+        return [Kept({}, id=number) for number in self.origin.column(REPLAYED_ID).take(indices).to_pylist()]
 
 
 class Shaper:
@@ -108,13 +116,30 @@ class Shaper:
             wanted.add(self._mark[1])
         return [name for name in self.source.names if name in wanted]
 
-    def apply(self, batch: Batch) -> Shaped:
-        """Shape one batch. A column that the batch lacks is NULL; ROW, if there, comes out last."""
+    def lost(self, masked_before: frozenset[str]) -> str | None:
+        """Return why rows whose named columns hold masked values cannot be shaped again, or None."""
+        read = [("the filter", self._filter)] if self._filter is not None else []
+        read += [(f"column '{o.column.name}'", o.expression) for o in self._plan.outputs if o.expression is not None]
+        for reader, expression in read:
+            if gone := sorted(masked_before.intersection(expression.inputs)):
+                return f"{reader} reads '{gone[0]}', whose value was masked when the row was set aside"
+        for output in self._plan.outputs:
+            if output.source in masked_before and output.mask is None:
+                return (
+                    f"column '{output.column.name}' is masked no more, but the row was set aside with its value masked"
+                )
+        return None
+
+    def apply(self, batch: Batch, masked_before: frozenset[str] = frozenset()) -> Shaped:
+        """Shape one batch. A column that the batch lacks is NULL; ROW, if there, comes out last.
+
+        `masked_before`: columns that hold masked values already, of rows from the quarantine; see `lost`.
+        """
         data, filtered = batch.data, 0
         rejects: list[Reject] = []
         if self._filter is not None:
             data, rejects, filtered = self._filtered(data, self._filter)
-        work = _Work(data, self._plan.taken, set(self._plan.hidden))
+        work = Work(data, self._plan.taken, set(self._plan.hidden), masked_before)
         arrays = [self._made_of(column, output, work) for column, output in self._made]
         gone = self._marked(work)
         self._look_for_null(arrays, work, gone)
@@ -127,11 +152,11 @@ class Shaper:
         if work.faults:
             refused = refused_rows(work.faults)
             rejects = rejects + rejects_of(work.faults, refused, self._reader(data))
-            rows = rows.filter(pc.invert(refused))
-        return Shaped(rows, rejects, filtered)
+            rows, data = rows.filter(pc.invert(refused)), data.filter(pc.invert(refused))
+        return Shaped(rows, rejects, filtered, data, None if self.lost(self.hidden) else self._reader(data))
 
     def _filtered(self, data: pa.RecordBatch, wanted: Expression) -> tuple[pa.RecordBatch, list[Reject], int]:
-        work = _Work(data, self._plan.taken, set(self._plan.hidden))
+        work = Work(data, self._plan.taken, set(self._plan.hidden))
         keep = pc.fill_null(work.evaluated(wanted, "filter", private=False), False)
         rejects: list[Reject] = []
         if work.faults:
@@ -142,7 +167,7 @@ class Shaper:
             return data, rejects, 0
         return data.filter(keep), rejects, data.num_rows - keep.true_count - len(rejects)
 
-    def _made_of(self, column: Column, output: Output, work: _Work) -> pa.Array:
+    def _made_of(self, column: Column, output: Output, work: Work) -> pa.Array:
         if output.expression is not None:
             rule = f"expression({column.name})"
             values = work.evaluated(output.expression, rule, private=output.mask is not None)
@@ -150,7 +175,7 @@ class Shaper:
         else:
             assert output.source is not None, "an output has one origin"  # noqa: S101
             values, private = work.read(output.source), output.mask is not None
-        if output.mask is not None:
+        if output.mask is not None and output.source not in work.masked_before:
             values = masked(values, output.mask, self._mask_key)
         made = work.cast(column.name, values, column.type, private=private)
         if pa.types.is_string(made.type):
@@ -158,7 +183,7 @@ class Shaper:
             work.refuse("nul_byte", rows_with_nul(made, json=json), f"column '{column.name}': text holds a NUL byte")
         return made
 
-    def _marked(self, work: _Work) -> pa.BooleanArray | None:
+    def _marked(self, work: Work) -> pa.BooleanArray | None:
         """Return which rows the source marks as deleted; None where the stream follows no mark."""
         if self._mark is None:
             return None
@@ -169,7 +194,7 @@ class Shaper:
         column = self.source.get(name)
         return marked(work.cast(name, work.read(name), column.type if column else "text", private=True))
 
-    def _look_for_null(self, arrays: list[pa.Array], work: _Work, gone: pa.BooleanArray | None) -> None:
+    def _look_for_null(self, arrays: list[pa.Array], work: Work, gone: pa.BooleanArray | None) -> None:
         for (column, _), array in zip(self._made, arrays, strict=True):
             required = not column.nullable or column.name in self._key or column.name == self._effective_at
             if not array.null_count or not required:
@@ -187,94 +212,34 @@ class Shaper:
                 why = f"column '{column.name}' is NULL, but the target requires a value"
                 work.refuse(f"required({column.name})", absent, why)
 
-    def _look_for_unknown(self, work: _Work) -> None:
+    def _look_for_unknown(self, work: Work) -> None:
         for item in self._unknown:
             name = item.column.name
             values = work.read(item.source) if item.source is not None else self._made_of(item.column, item, work)
             why = f"column '{name}' is not in the target and contract.columns is 'quarantine'; add it, or set 'evolve'"
             work.refuse(f"unknown_column({name})", values.is_valid(), why)
 
-    def _reader(self, data: pa.RecordBatch) -> Callable[[pa.Array], list[dict[str, Any]]]:
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Source columns that quarantine must show masked."""
+        return frozenset(self._plan.hidden)
+
+    def _reader(self, data: pa.RecordBatch) -> Callable[[pa.Array], list[Kept]]:
         """Return a reader of rows for quarantine: the taken source columns, hidden ones masked."""
         made = self._unnested.origins
         taken = [name for name in data.schema.names if self._plan.taken.get(name) is not None and name not in made]
 
-        def read(indices: pa.Array) -> list[dict[str, Any]]:
+        hidden = tuple(name for name in taken if name in self._plan.hidden)
+        ids = data.column(REPLAYED_ID) if REPLAYED_ID in data.schema.names else None
+
+        def read(indices: pa.Array) -> list[Kept]:
+            numbers = ids.take(indices).to_pylist() if ids is not None else [None] * len(indices)
             rows = pa.Table.from_batches([data.select(taken)]).take(indices)
             for place, name in enumerate(taken):
                 if (mask := self._plan.hidden.get(name)) is not None:
                     rows = rows.set_column(
                         place, name, masked(rows.column(name).combine_chunks(), mask, self._mask_key)
                     )
-            return json_rows(rows)
+            return [Kept(row, "read", hidden, number) for row, number in zip(json_rows(rows), numbers, strict=True)]
 
         return read
-
-
-class _Work:
-    """One batch on its way: its columns, each typed once, and the faults found so far."""
-
-    def __init__(self, data: pa.RecordBatch, described: Schema, hidden: set[str]) -> None:
-        self._data = data
-        self._described = described
-        self._hidden = hidden
-        self._typed: dict[str, pa.Array] = {}
-        self.faults: list[Fault] = []
-
-    def read(self, name: str) -> pa.Array:
-        """Return a source column as it was read; NULLs when it has vanished."""
-        place = self._data.schema.get_field_index(name)
-        return self._data.column(place) if place >= 0 else pa.nulls(self._data.num_rows)
-
-    def cast(self, name: str, values: pa.Array, target: str, *, private: bool) -> pa.Array:
-        """Cast and note the refused rows under `cast(name)`; `private` keeps the value out of the message."""
-        cast = cast_column(values, target)
-        if cast.refused is not None:
-
-            def explain(index: int) -> str:
-                seen = "the value" if private else _shown(values[index])
-                return f"column '{name}': {seen} is no {target}{_cure(values[index], target)}"
-
-            self.faults.append(Fault(f"cast({name})", cast.refused, explain))
-        return cast.values
-
-    def reads_hidden(self, expression: Expression) -> bool:
-        """Return whether an expression reads what a message must not show."""
-        return any(name in self._hidden for name in expression.inputs)
-
-    def evaluated(self, expression: Expression, rule: str, *, private: bool) -> pa.Array:
-        """Evaluate over the source columns in their described types, and note the rows where that fails."""
-        inputs = {name: self._input(name) for name in expression.inputs}
-        rows = pa.RecordBatch.from_pydict(inputs) if inputs else self._data
-        result = evaluate(expression, rows)
-        if result.failed is not None:
-            # DuckDB's words hold the first failing row's value; they are about one row, and may be private.
-            quiet = private or self.reads_hidden(expression)
-            why = f"{rule}: it fails for this row" if quiet else f"{rule}: it fails for this row or one like it"
-            self.refuse(rule, result.failed, why if quiet else f"{why}: {result.message}")
-        return result.values
-
-    def _input(self, name: str) -> pa.Array:
-        if name not in self._typed:
-            column = self._described.get(name)
-            target = column.type if column else "text"
-            self._typed[name] = self.cast(name, self.read(name), target, private=name in self._hidden)
-        return self._typed[name]
-
-    def refuse(self, rule: str, rows: pa.BooleanArray | None, why: str) -> None:
-        """Note refused rows, if there are any."""
-        if rows is not None and rows.true_count:
-            self.faults.append(Fault(rule, rows, lambda _: why))
-
-
-def _cure(value: pa.Scalar, target: str) -> str:
-    """Return what to declare so that a value of the source's own type is kept, "" where nothing is known."""
-    if target.startswith("numeric(") and str(value).strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        return "; `type: numeric` holds it"
-    return ""
-
-
-def _shown(value: pa.Scalar) -> str:
-    """Return a value for a message: at most 80 characters, control characters escaped."""
-    shown = repr(str(as_text(pa.array([value]))[0]))
-    return shown if len(shown) <= 80 else f"{shown[:77]}…'"

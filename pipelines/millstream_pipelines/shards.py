@@ -104,7 +104,9 @@ class PublicationRun(StreamRun):
         """See `StreamRun.go`."""
         load = self.warehouse.load(self._load_spec())
         try:
-            self.result.guarantee, self.result.guarantee_reason = guarantee(self.stream, "exact", "")
+            self.result.guarantee, self.result.guarantee_reason = guarantee(
+                self.stream, "exact", "all slices are published at once"
+            )
             if load.already_done is None:
                 self.progress.stage(self.stream.name, "load", f"publishing {self.shard.count} slices")
                 self._publish(load)

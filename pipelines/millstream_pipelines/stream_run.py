@@ -17,7 +17,7 @@ from millstream_pipelines.budgets import Budget
 from millstream_pipelines.deferred_shaping import DeferredShaper as Shaper
 from millstream_pipelines.doubts import doubts
 from millstream_pipelines.drift import drifts, own_columns
-from millstream_pipelines.errors import DataError
+from millstream_pipelines.errors import DataError, RowRefusedError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.guarantee import guarantee
 from millstream_pipelines.plain_rows import rows_of
@@ -196,17 +196,12 @@ class StreamRun:
 
     def _write(self, load: StreamLoad, shaper: Shaper, batch: Batch) -> None:
         shaped = shaper.apply(batch)
-        rows, failed = self._bound.apply(shaped.rows)
+        rows, failed = self._bound.apply(shaped.rows, shaped.read)
         failed = self._nest.completed(failed, batch, shaper)
-        rejects = [*batch.rejects, *shaped.rejects, *failed]
+        rejects = [*(replace(item, form="raw") for item in batch.rejects), *shaped.rejects, *failed]
         rule = self.stream.contract.rows
         if rejects and rule == "freeze":
-            first = rejects[0]
-            raise DataError(
-                f"stream '{self.stream.name}': a row breaks {first.rule} and contract.rows is 'freeze': "
-                f"{first.message}; nothing of this chunk was committed",
-                reason="ContractBroken",
-            )
+            raise RowRefusedError(self.stream.name, rejects[0].rule, rejects[0].message)
         kept = [] if rule == "discard" else rejects
         counts = Counts(
             read=batch.rows_read,

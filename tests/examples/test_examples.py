@@ -44,7 +44,11 @@ class Place:
         """Run an example's folder and return the JSON document."""
         folders = [part for word in words for part in ("-f", EXAMPLES / str(word))]
         result = self._call(
-            command, *folders, *options, "--json", env={"MILLSTREAM_HOME": str(self._home.parent), **environment}
+            *command.split(),
+            *folders,
+            *options,
+            "--json",
+            env={"MILLSTREAM_HOME": str(self._home.parent), **environment},
         )
         assert result.code == code, result.err + result.out
         return result.json()
@@ -151,6 +155,19 @@ def test_checks_and_quarantine(place: Place) -> None:
     assert len(rules) == 4
     warned = place.ask("SELECT name, failed_rows FROM _millstream.checks WHERE severity = 'warn' ORDER BY name")
     assert [count for _, count in warned] == [1, 1]
+
+
+def test_a_fix_and_a_replay(place: Place) -> None:
+    name = "04-checks-and-quarantine"
+    place.run(name)
+    fixed = (f"{name}/source.yaml", f"{name}/warehouse.yaml", f"{name}/fixed")
+    report = place.run(*fixed, command="quarantine replay", code=65)["runs"][0]["report"]
+    assert (report["reason"], report["totals"]["read"], report["totals"]["loaded"]) == ("StillFailing", 5, 1)
+    assert place.ask("SELECT count(*) FROM raw.checked_flights WHERE origin = 'EWR' AND flight = 3459") == [(1,)]
+    assert place.run(*fixed, options=("--ledger",), command="status")["pipelines"][0]["closes"] is True
+    given_up = ("--status", "open", "--reason", "wrong at the source, reported")
+    assert place.run(*fixed, options=given_up, command="quarantine discard")["discarded"][0]["rows"] == 4
+    assert place.totals(*fixed) == [(100, 96, 4)]
 
 
 def test_strict_budget_fails_and_changes_nothing(place: Place) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+_STATUSES = ("open", "refused", "replayed", "superseded", "filtered", "discarded")
 _USAGE_ERROR = 64  # EX_USAGE; argparse's own 2 is no sysexits number
 
 _EPILOG = """\
@@ -148,18 +149,28 @@ def _status(commands: _Commands[_Parser]) -> None:
 
 
 def _quarantine(commands: _Commands[_Parser]) -> None:
-    command = _add(commands, "quarantine", "look at rows that were set aside")
+    command = _add(commands, "quarantine", "look at rows that were set aside, load them after a fix, or give them up")
     actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
     for name, text in (
         ("list", "count rows by stream and rule"),
-        ("show", "show rows with the rule that refused them"),
+        ("show", "show rows with the rule that refused them; masked values stay hidden"),
+        ("replay", "send open rows through the manifests as they are now, and load those that pass"),
+        ("discard", "give up open rows; they stay in the table with the reason"),
     ):
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         action.set_defaults(module="quarantine", action=name)
         _files(action)
         _pipeline(action)
         action.add_argument("--stream", metavar="NAME", help="only this stream")
-        action.add_argument("--rule", metavar="NAME", help="only this rule")
+        action.add_argument("--rule", metavar="NAME", help="only rows that this rule set aside")
+        action.add_argument("--run", metavar="NAME", help="only rows that this run set aside")
+        action.add_argument("--status", metavar="STATUS", choices=_STATUSES, help=f"only {', '.join(_STATUSES)}")
+        action.add_argument(
+            "--id", metavar="N", type=int, action="append", default=[], help="only this row; may be given again"
+        )
         if name == "show":
             action.add_argument("--rows", metavar="N", type=int, default=20, help="how many rows (default 20)")
+        if name == "discard":
+            action.add_argument("--reason", metavar="TEXT", required=True, help="why; kept with the rows")
+            action.add_argument("--yes", action="store_true", help="discard all open rows when nothing narrows them")
         _json(action)

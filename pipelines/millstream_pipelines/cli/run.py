@@ -34,6 +34,7 @@ class Ended:
     run: str
     attempts: int
     report: RunReport
+    replay: bool = False
 
     @property
     def pipeline(self) -> str:
@@ -55,11 +56,16 @@ def command(arguments: argparse.Namespace) -> int:
 
             write_report(arguments.report, [item.planned for item in ended])
     if arguments.json:
-        print_json(_document(ended, arguments))
+        print_json(document(ended) | {"htmlReport": str(arguments.report) if arguments.report else None})
     else:
         print("\n\n".join(summary(item) for item in ended))
         if arguments.report is not None:
             print(f"\nreport: {arguments.report}")
+    return worst(ended)
+
+
+def worst(ended: list[Ended]) -> int:
+    """Return the exit code of the worst run."""
     codes = {item.report.exit_code for item in ended}
     return next((int(code) for code in _WORST_FIRST if code in codes), max(codes, default=0))
 
@@ -115,7 +121,7 @@ def run_pipeline(
         with progress() as shown:
             report = execute(request, shown)
         if report.exit_code != ExitCode.RETRIABLE or attempt > limit:
-            return Ended(planned, run, attempt, report)
+            return Ended(planned, run, attempt, report, options.trigger == "replay")
         log(f"{planned.plan.name}: {report.reason}: {report.message}")
         log(f"{planned.plan.name}: attempt {attempt} of {limit + 1} failed; trying again in {wait_s:g} s (Ctrl-C ends)")
         sleep(wait_s)
@@ -129,7 +135,7 @@ def summary(ended: Ended) -> str:
     lines = [
         f"{ended.planned.plan.name}: {report.reason} in {report.duration_seconds:.1f} s (run {ended.run}{attempts})"
     ]
-    if report.exit_code and report.message:
+    if report.message and (report.exit_code or ended.replay):
         lines.append(f"  {report.message}")
     if report.streams:
         follows = any(stream.deleted for stream in report.streams)
@@ -156,6 +162,12 @@ def summary(ended: Ended) -> str:
             f"    {check.severity}: {check.name} on {check.target}: {_found(check.failed_rows, check.message)}"
             + (f"; for example {', '.join(check.samples)}" if check.samples else "")
         )
+    if report.totals is not None and report.totals.quarantined and not ended.replay:
+        name = ended.planned.plan.name
+        lines.append(
+            f"  {number(report.totals.quarantined)} quarantined: `millstream quarantine list -f … --pipeline {name}`; "
+            f"after a fix load them with `millstream quarantine replay -f … --pipeline {name} [--rule …]`"
+        )
     return "\n".join(lines)
 
 
@@ -164,7 +176,8 @@ def _found(rows: int, message: str) -> str:
     return "; ".join(part for part in (counted, message) if part)
 
 
-def _document(ended: list[Ended], arguments: argparse.Namespace) -> dict[str, Any]:
+def document(ended: list[Ended]) -> dict[str, Any]:
+    """Return runs as a document for machines."""
     runs = [
         {
             "pipeline": item.pipeline,
@@ -174,4 +187,4 @@ def _document(ended: list[Ended], arguments: argparse.Namespace) -> dict[str, An
         }
         for item in ended
     ]
-    return {"version": 1, "runs": runs, "htmlReport": str(arguments.report) if arguments.report else None}
+    return {"version": 1, "runs": runs}

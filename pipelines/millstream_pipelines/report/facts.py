@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from millstream_pipelines.endpoints import open_warehouse
 from millstream_pipelines.manifests import Planned
 from millstream_pipelines.metadata import Metadata, Row
+from millstream_pipelines.selection import Selection
 
 _RUNS = 20  # attempts in the history
 _SAMPLES = 3  # quarantined rows shown per stream and rule
@@ -49,7 +50,7 @@ def gathered(planned: Planned) -> Facts:
         counts = metadata.quarantine_counts()
         samples: list[Row] = []
         for row in counts[:_SAMPLED_RULES]:
-            samples += metadata.quarantined(_SAMPLES, row["stream"], row["rule"])
+            samples += metadata.quarantined(_SAMPLES, Selection(name, (row["stream"],), row["rule"]))
         read = [run["run"] for run in runs if (run["report"].get("totals") or {}).get("read")]
         checks = {name: metadata.checks(name) for name in dict.fromkeys([*(run["run"] for run in runs[:1]), *read[:1]])}
         return Facts(name, source, target, runs, metadata.streams(), checks, counts, samples)

@@ -30,6 +30,7 @@ from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.registry import configured
 from millstream_pipelines.testing.warehouse_case import OWNER, PEOPLE, WarehouseCase, batch, totals, write
 from millstream_pipelines.testing.warehouse_leases import WarehouseLeases
+from millstream_pipelines.testing.warehouse_quarantine import WarehouseQuarantine
 from millstream_pipelines.testing.warehouse_shapes import WarehouseShapes
 from millstream_pipelines.testing.warehouse_transforms import WarehouseTransforms
 from millstream_pipelines.warehouses.base import Counts, StreamLoad, Warehouse
@@ -265,5 +266,5 @@ class WarehouseLoads(WarehouseCase):
         assert self.seen() == []
 
 
-class WarehouseSuite(WarehouseLoads, WarehouseLeases, WarehouseShapes, WarehouseTransforms):
+class WarehouseSuite(WarehouseLoads, WarehouseQuarantine, WarehouseLeases, WarehouseShapes, WarehouseTransforms):
     """The conformance suite of warehouses. See `WarehouseCase` for what is yours to set."""

@@ -15,7 +15,12 @@ from millstream_api.stream import Contract, Scd2
 from millstream_pipelines.batch import Position, Reject
 from millstream_pipelines.queries import TableQueries
 from millstream_pipelines.schema import Schema
+from millstream_pipelines.selection import Selection
 from millstream_pipelines.warehouses.fitting import TableShape
+from millstream_pipelines.warehouses.set_aside import Replaying
+
+DONE = "_millstream_run"
+"""In mode full the position says under this name which run has loaded the table."""
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +64,8 @@ class LoadSpec:
     """Rows come with a last boolean column `batch.DELETED`, true where the source marks a key as gone."""
     sweeps: bool = False
     """In mode full: `SweepingLoad.sweep` is going to ask which keys were written."""
+    origin: Literal["source", "quarantine"] = "source"
+    """Where the rows come from; the ledger keeps it."""
     window: str | None = None
     """A backfill's window, the same text whenever the same window is loaded; None for every other load."""
 
@@ -135,9 +142,10 @@ class StreamLoad(Protocol):
     def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
         """Add checked rows (columns as `shape` returned them), quarantine rows, and the counts known so far.
 
-        `counts` has read, filtered, quarantined and bytes_read of this batch; the warehouse finds out loaded and
-        duplicate. A row that only the warehouse's own parser can refuse (an enum's label, a range) is set aside by
-        the warehouse, under `cast(column)` and as `contract.rows` says, and counted by it.
+        `counts` has read, filtered, quarantined and bytes_read of this batch, and duplicate as far as it is known; the
+        warehouse finds out loaded and further duplicates. Without rows no shape is needed. A row that only the
+        warehouse's own parser can refuse (an enum's label, a range) is set aside by the warehouse, under `cast(column)`
+        and as `contract.rows` says, and counted by it.
         """
         ...
 
@@ -161,6 +169,10 @@ class StreamLoad(Protocol):
 
         Their status is `refused`: the rows are still at the source and will be read again, so nothing replays them.
         """
+        ...
+
+    def replaying(self) -> Replaying:
+        """Return the stream's quarantine, for the open transaction; it opens one when there is none."""
         ...
 
     def run_counts(self) -> Counts:
@@ -234,6 +246,10 @@ class Warehouse(TableQueries, Protocol):
 
     def explain_load(self, spec: LoadSpec, schema: Schema) -> list[str]:
         """Return the SQL that a load of `schema` would run, changing nothing."""
+        ...
+
+    def discard(self, selection: Selection, reason: str, who: str) -> int:
+        """Give up quarantined rows that are open or refused, and return how many. They stay, with reason and time."""
         ...
 
     def record_run(self, pipeline: str, run: str, report: RunReport) -> None:

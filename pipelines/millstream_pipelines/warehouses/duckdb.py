@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from millstream_api import RunReport
 from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.schema import Schema
+from millstream_pipelines.selection import Selection
+from millstream_pipelines.warehouses import set_aside
 from millstream_pipelines.warehouses._duckdb.config import DuckDBConfig
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
 from millstream_pipelines.warehouses.fitting import TableShape
@@ -87,6 +89,13 @@ class DuckDBWarehouse:
 
         with translating(self._owner, f"reading the shape of {spec.target}"):
             return explain_load(self.connection, spec, schema)
+
+    def discard(self, selection: Selection, reason: str, who: str) -> int:
+        """See `Warehouse.discard`."""
+        from millstream_pipelines.warehouses._duckdb.connection import run, translating
+
+        with translating(self._owner, "discarding quarantined rows"):
+            return run(self.connection, set_aside.discard(selection, reason, who))
 
     def record_run(self, pipeline: str, run_name: str, report: RunReport) -> None:
         """See `Warehouse.record_run`."""

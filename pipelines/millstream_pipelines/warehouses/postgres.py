@@ -13,6 +13,8 @@ from millstream_api import RunReport
 from millstream_api.pipeline import TransformSpec
 from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Schema
+from millstream_pipelines.selection import Selection
+from millstream_pipelines.warehouses import set_aside
 from millstream_pipelines.warehouses._postgres import metadata, publish, stage
 from millstream_pipelines.warehouses._postgres.backfill import PostgresBackfill
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
@@ -111,6 +113,14 @@ class PostgresWarehouse:
                 return fitted(self.connection, spec, schema)
             finally:
                 self._idle()
+
+    def discard(self, selection: Selection, reason: str, who: str) -> int:
+        """See `Warehouse.discard`."""
+        self._idle()
+        with translating(self._owner, "discarding quarantined rows"):
+            count = run(self.connection, set_aside.discard(selection, reason, who))
+            self.connection.commit()
+        return count
 
     def record_run(self, pipeline: str, run_name: str, report: RunReport) -> None:
         """See `Warehouse.record_run`."""

@@ -12,19 +12,18 @@ import duckdb
 import pyarrow as pa
 
 from millstream_pipelines.batch import Position, Reject
-from millstream_pipelines.errors import DataError, MillstreamError
+from millstream_pipelines.errors import DataError, MillstreamError, RowRefusedError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._duckdb import stage
 from millstream_pipelines.warehouses._duckdb.connection import rows as asked
 from millstream_pipelines.warehouses._duckdb.connection import run, translated
 from millstream_pipelines.warehouses._duckdb.lease import Lease
+from millstream_pipelines.warehouses._duckdb.quarantine import DuckDBReplaying
 from millstream_pipelines.warehouses._duckdb.tables import SCHEMA, fit, read_table
-from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
+from millstream_pipelines.warehouses.base import DONE, Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote_table
 from millstream_pipelines.warehouses.row_json import message_text, row_text, storable
-
-_DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
 
 
 class DuckDBLoad:
@@ -47,8 +46,8 @@ class DuckDBLoad:
             self.release()
             raise
         if spec.mode == "incremental":
-            self.position = None if committed is not None and set(committed) == {_DONE} else committed
-        elif committed == {_DONE: spec.run}:
+            self.position = None if committed is not None and set(committed) == {DONE} else committed
+        elif committed == {DONE: spec.run}:
             self.already_done = self.run_counts()
 
     def _reset(self) -> None:
@@ -110,14 +109,14 @@ class DuckDBLoad:
 
     def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
         """See `StreamLoad.write`."""
-        if self._plan is None:
+        if self._plan is None and rows.num_rows:
             raise MillstreamError("shape() comes before write()")
         with self._translating(f"loading {self._spec.target}"):
             if not self._open:
                 self._begin()
             self._settled = False
-            self._counts = self._counts + replace(counts, loaded=0, duplicate=0)
-            if rows.num_rows:
+            self._counts = self._counts + replace(counts, loaded=0)
+            if self._plan is not None and rows.num_rows:
                 self._insert(rows, self._plan)
             self._quarantine(rejects)
 
@@ -147,11 +146,7 @@ class DuckDBLoad:
         """Set rows aside that DuckDB cannot take, as the contract says."""
         rule = self._spec.contract.rows
         if rule == "freeze":
-            raise DataError(
-                f"stream '{self._spec.stream}': a row breaks {refused[0].rule} and contract.rows is 'freeze': "
-                f"{refused[0].message}; nothing of this chunk was committed",
-                reason="ContractBroken",
-            )
+            raise RowRefusedError(self._spec.stream, refused[0].rule, refused[0].message)
         if rule == "quarantine":
             self._quarantine(refused)
         kept = len(refused) if rule == "quarantine" else 0
@@ -161,11 +156,11 @@ class DuckDBLoad:
         spec, seq = self._spec, self._lease.seq + 1
         values = [
             [spec.pipeline, spec.stream, spec.target, spec.run, seq, storable(item.rule), message_text(item.message),
-             row_text(item.row), status]
+             row_text(item.row), status, item.form, json.dumps(item.masked)]
             for item in rejects
         ]  # fmt: skip
         if values:
-            names = ["pipeline", "stream", "target", "run", "seq", "rule", "message", "row", "status"]
+            names = ["pipeline", "stream", "target", "run", "seq", "rule", "message", "row", "status", "form", "masked"]
             table = pa.table({name: [value[place] for value in values] for place, name in enumerate(names)})
             self._connection.register("millstream_rejects", table)
             self._connection.execute("INSERT INTO _millstream.quarantine BY NAME FROM millstream_rejects")
@@ -210,7 +205,7 @@ class DuckDBLoad:
                 reason="AccountingGap",
             )
         if spec.mode == "full":
-            position = {_DONE: spec.run}
+            position = {DONE: spec.run}
         where = json.dumps(position) if position is not None else None
         try:
             with self._translating(f"committing into {spec.target}"):
@@ -230,10 +225,11 @@ class DuckDBLoad:
         spec = self._spec
         self._connection.execute(
             "INSERT INTO _millstream.ledger (pipeline, stream, seq, run, epoch, target, read, loaded, quarantined, "
-            "duplicate, filtered, bytes, content_hash, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "duplicate, filtered, bytes, content_hash, position, origin) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [spec.pipeline, spec.state, self._lease.seq + 1, spec.run, self._lease.epoch, spec.target, counts.read,
              counts.loaded, counts.quarantined, counts.duplicate, counts.filtered, counts.bytes_read,
-             self._digest.hexdigest(), position],
+             self._digest.hexdigest(), position, spec.origin],
         )  # fmt: skip
 
     def rollback(self) -> None:
@@ -254,6 +250,13 @@ class DuckDBLoad:
         with suppress(duckdb.Error):
             self._connection.execute("ROLLBACK")
         self._lease.release()
+
+    def replaying(self) -> DuckDBReplaying:
+        """See `StreamLoad.replaying`."""
+        with self._translating("opening a transaction"):
+            if not self._open:
+                self._begin()
+        return DuckDBReplaying(self._connection, self._spec, self._plan, self._translating)
 
     def run_counts(self) -> Counts:
         """See `StreamLoad.run_counts`."""

@@ -72,6 +72,27 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (pipeline, stream, run, "window", range_start, range_end))
         """,
     ),
+    (
+        "ALTER TABLE _millstream.quarantine ADD COLUMN form VARCHAR",
+        "ALTER TABLE _millstream.quarantine ADD COLUMN masked JSON",
+        "ALTER TABLE _millstream.quarantine ADD COLUMN attempts INTEGER DEFAULT 0",
+        "ALTER TABLE _millstream.quarantine ADD COLUMN replay_run VARCHAR",
+        "ALTER TABLE _millstream.quarantine ADD COLUMN closed_at TIMESTAMPTZ",
+        "ALTER TABLE _millstream.quarantine ADD COLUMN closed_by VARCHAR",
+        "ALTER TABLE _millstream.quarantine ADD COLUMN reason VARCHAR",
+        "ALTER TABLE _millstream.ledger ADD COLUMN origin VARCHAR DEFAULT 'source'",
+        """
+        CREATE OR REPLACE VIEW _millstream.accounting AS
+        SELECT pipeline, stream, run, max(target) AS target, count(*) AS chunks,
+               min(seq) AS first_seq, max(seq) AS last_seq,
+               sum(read)::bigint AS read, sum(loaded)::bigint AS loaded, sum(quarantined)::bigint AS quarantined,
+               sum(duplicate)::bigint AS duplicate, sum(filtered)::bigint AS filtered, sum(bytes)::bigint AS bytes,
+               sum(read - loaded - quarantined - duplicate - filtered)::bigint AS gap,
+               min(committed_at) AS first_commit, max(committed_at) AS last_commit,
+               max(origin) AS origin
+        FROM _millstream.ledger GROUP BY pipeline, stream, run
+        """,
+    ),
 )
 VERSION = len(_MIGRATIONS)
 

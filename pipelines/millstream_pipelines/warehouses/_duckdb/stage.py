@@ -148,6 +148,6 @@ def refused(
     for place, item in enumerate(suspects):
         hit = pc.and_(keep, bad.column(place).combine_chunks())
         why = f"column '{item.name}': DuckDB cannot take the value as {plan.stored[item.name.lower()]}"
-        rejects += [Reject(f"cast({item.name})", why, row) for row in json_rows(batch.filter(hit))]
+        rejects += [Reject(f"cast({item.name})", why, row, "shaped") for row in json_rows(batch.filter(hit))]
         keep = pc.and_not(keep, hit)
     return batch.filter(keep), rejects

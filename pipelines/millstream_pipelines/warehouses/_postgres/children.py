@@ -161,7 +161,8 @@ class Child:
             run(
                 connection,
                 f"INSERT INTO {quarantine.into(spec)} SELECT %s, %s, %s, %s, %s, 'parent', %s, "
-                f"to_jsonb(c) - ARRAY['{_ORDER}', '{ROW}'], 'open' FROM pg_temp.{self._name} c WHERE {orphans}",
+                f"to_jsonb(c) - ARRAY['{_ORDER}', '{ROW}'], 'open', 'shaped', '[]'::jsonb "
+                f"FROM pg_temp.{self._name} c WHERE {orphans}",
                 (spec.pipeline, spec.stream, spec.target, spec.run, self._family.lease.seq + 1, _ORPHANED),
             )
         self._take_out(run(connection, f"DELETE FROM pg_temp.{self._name} c WHERE {orphans}"))

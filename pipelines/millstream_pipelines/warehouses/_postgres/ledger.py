@@ -28,11 +28,11 @@ def enter(
     run(
         connection,
         "INSERT INTO _millstream.ledger (pipeline, stream, seq, run, epoch, target, read, loaded, quarantined, "
-        "duplicate, filtered, bytes, deleted, content_hash, position) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)",
+        "duplicate, filtered, bytes, deleted, content_hash, position, origin) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s)",
         (spec.pipeline, spec.state, lease.seq + 1, spec.run, lease.epoch, spec.target, counts.read, counts.loaded,
          counts.quarantined, counts.duplicate, counts.filtered, counts.bytes_read, counts.deleted, content_hash,
-         position),
+         position, spec.origin),
     )  # fmt: skip
 
 

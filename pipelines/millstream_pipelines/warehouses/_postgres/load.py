@@ -23,13 +23,11 @@ from millstream_pipelines.warehouses._postgres.inflow import Inflow
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.merging import fitted
 from millstream_pipelines.warehouses._postgres.tables import shaped
-from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
+from millstream_pipelines.warehouses.base import DONE, Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_DONE = "_millstream_run"  # in mode full the position says which run has loaded the table
 
 
 class PostgresLoad:
@@ -58,8 +56,8 @@ class PostgresLoad:
             self.rollback()
             raise
         if spec.mode == "incremental":
-            self.position = None if committed is not None and set(committed) == {_DONE} else committed
-        elif committed == {_DONE: spec.run}:
+            self.position = None if committed is not None and set(committed) == {DONE} else committed
+        elif committed == {DONE: spec.run}:
             self.already_done = self.run_counts()
 
     def _reset(self) -> None:
@@ -122,11 +120,12 @@ class PostgresLoad:
     def write(self, rows: pa.RecordBatch, rejects: Iterable[Reject], counts: Counts) -> None:
         """See `StreamLoad.write`. What the server refuses may be raised by a later call: it is a COPY behind."""
         with self._translating(f"loading {self._spec.target}"):
-            inflow = self._flowing()
-            self._counts += replace(counts, loaded=0, duplicate=0)
-            if rows.num_rows:
-                inflow.send(rows)
-            inflow.set_aside(rejects)
+            inflow = self._flowing() if self._plan is not None or rows.num_rows else None
+            self._counts += replace(counts, loaded=0)
+            if inflow is not None:
+                if rows.num_rows:
+                    inflow.send(rows)
+                inflow.set_aside(rejects)
 
     def _flowing(self) -> Inflow:
         """Return where rows go in, in an open transaction."""
@@ -206,7 +205,7 @@ class PostgresLoad:
             self.rollback()
             raise
         if spec.mode == "full":
-            position = {_DONE: spec.run}
+            position = {DONE: spec.run}
         where = json.dumps(position) if position is not None else None
         try:
             with self._translating(f"committing into {spec.target}"):
@@ -237,6 +236,14 @@ class PostgresLoad:
         self._open = False
         self._reset()
         self._family.reset(lost=True)
+
+    def replaying(self) -> quarantine.PostgresReplaying:
+        """See `StreamLoad.replaying`."""
+        with self._translating("opening a transaction"):
+            self.pause()
+            if not self._open:
+                self._begin()
+        return quarantine.PostgresReplaying(self._connection, self._spec, self._plan, self._translating)
 
     def run_counts(self) -> Counts:
         """See `StreamLoad.run_counts`. Asks over a new connection when the load's own was lost."""

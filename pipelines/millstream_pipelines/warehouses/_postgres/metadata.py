@@ -88,6 +88,22 @@ _MIGRATIONS: tuple[str, ...] = (
         pipeline text NOT NULL, stream text NOT NULL, target text NOT NULL, run text NOT NULL, seq bigint NOT NULL,
         rule text NOT NULL, message text NOT NULL, "row" jsonb NOT NULL, status text NOT NULL);
     """,
+    """
+    ALTER TABLE _millstream.quarantine ADD COLUMN form text, ADD COLUMN masked jsonb,
+        ADD COLUMN attempts int NOT NULL DEFAULT 0, ADD COLUMN replay_run text,
+        ADD COLUMN closed_at timestamptz, ADD COLUMN closed_by text, ADD COLUMN reason text;
+    ALTER TABLE _millstream.shard_rejects ADD COLUMN form text, ADD COLUMN masked jsonb;
+    ALTER TABLE _millstream.ledger ADD COLUMN origin text NOT NULL DEFAULT 'source';
+    CREATE OR REPLACE VIEW _millstream.accounting AS
+    SELECT pipeline, stream, run, max(target) AS target, count(*) AS chunks,
+           min(seq) AS first_seq, max(seq) AS last_seq,
+           sum(read)::bigint AS read, sum(loaded)::bigint AS loaded, sum(quarantined)::bigint AS quarantined,
+           sum(duplicate)::bigint AS duplicate, sum(filtered)::bigint AS filtered, sum(bytes)::bigint AS bytes,
+           sum(read - loaded - quarantined - duplicate - filtered)::bigint AS gap,
+           min(committed_at) AS first_commit, max(committed_at) AS last_commit,
+           max(origin) AS origin
+    FROM _millstream.ledger GROUP BY pipeline, stream, run
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.batch import DELETED, ROW, Reject
-from millstream_pipelines.errors import DataError
+from millstream_pipelines.errors import DataError, RowRefusedError
 from millstream_pipelines.warehouses._postgres import refusals, stage
 from millstream_pipelines.warehouses._postgres.connection import detailed, one, run, translated
 from millstream_pipelines.warehouses._postgres.merging import merge
@@ -54,7 +54,7 @@ class Poison:
             from millstream_pipelines.json_rows import json_rows
 
             kept = rows.select([name for name in rows.schema.names if name not in (DELETED, ROW)])
-            return 0, [Reject(self._met(taken), detailed(taken), json_rows(kept)[0])]
+            return 0, [Reject(self._met(taken), detailed(taken), json_rows(kept)[0], "shaped")]
         half = rows.num_rows // 2
         first, refused = self.copied(rows.slice(0, half), copy)
         second, more = self.copied(rows.slice(half), copy)
@@ -111,11 +111,7 @@ class Poison:
                 reason="RefusedByWarehouse",
             )
         if self._spec.contract.rows == "freeze":
-            raise DataError(
-                f"stream '{self._spec.stream}': a row breaks {rule_of(error)} and contract.rows is 'freeze': "
-                f"{detailed(error)}; nothing of this chunk was committed",
-                reason="ContractBroken",
-            )
+            raise RowRefusedError(self._spec.stream, rule_of(error), detailed(error))
         return rule_of(error)
 
     def _set_aside(self, part: stage.StagePlan, seq: int, error: psycopg2.Error) -> Counts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from psycopg2.extensions import connection as Connection
 
-from millstream_pipelines.errors import DataError
+from millstream_pipelines.errors import RowRefusedError
 from millstream_pipelines.schema import Column
 from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses._postgres.quarantine import into
@@ -37,7 +37,7 @@ def set_aside(connection: Connection, stage: str, columns: list[Column], spec: L
     """Take the rows of `stage` whose text is no value of its column's type out of it; return how many there were.
 
     `columns`: those the stage holds as text, with the target's types. The rows go to quarantine, or nowhere when
-    contract.rows is `discard`; DataError when it is `freeze`.
+    contract.rows is `discard`; RowRefusedError when it is `freeze`.
     """
     define(connection)
     run(connection, f"ALTER TABLE {stage} ADD COLUMN _millstream_why text, ADD COLUMN _millstream_rule text")
@@ -57,7 +57,7 @@ def set_aside(connection: Connection, stage: str, columns: list[Column], spec: L
         run(
             connection,
             f"INSERT INTO {into(spec)} SELECT %s, %s, %s, %s, %s, _millstream_rule, left(_millstream_why, 2000), "
-            f"to_jsonb(s) - {_OURS}, 'open' FROM {stage} s "
+            f"to_jsonb(s) - {_OURS}, 'open', 'shaped', '[]'::jsonb FROM {stage} s "
             "WHERE _millstream_why IS NOT NULL ORDER BY _millstream_order",
             (spec.pipeline, spec.stream, spec.target, spec.run, seq),
         )
@@ -73,8 +73,4 @@ def _refuse_all(connection: Connection, stage: str, spec: LoadSpec) -> None:
         "ORDER BY _millstream_order LIMIT 1",
     )
     if row is not None:
-        raise DataError(
-            f"stream '{spec.stream}': a row breaks {row[0]} and contract.rows is 'freeze': {row[1]}; "
-            "nothing of this chunk was committed",
-            reason="ContractBroken",
-        )
+        raise RowRefusedError(spec.stream, row[0], row[1])

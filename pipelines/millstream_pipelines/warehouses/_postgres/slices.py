@@ -175,7 +175,7 @@ class PostgresPublication(PostgresLoad):
         run(
             self._connection,
             f"INSERT INTO _millstream.quarantine ({COLUMNS}) "
-            'SELECT pipeline, stream, %s, run, %s, rule, message, "row", status '
+            'SELECT pipeline, stream, %s, run, %s, rule, message, "row", status, form, masked '
             f"FROM _millstream.shard_rejects WHERE {_MINE} ORDER BY id",
             (self._spec.target, self._lease.seq + 1, *self._place),
         )

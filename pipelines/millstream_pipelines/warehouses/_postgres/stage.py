@@ -116,7 +116,10 @@ def set_aside_statements(made: StagePlan, into: str) -> list[str]:
     row = f"to_jsonb(s) - ARRAY['{_ORDER}', '{DELETED}', '{ROW}']"
     rows = f"(SELECT * FROM {made.staged_rows}) s"
     values = ", ".join(["%s"] * 7)
-    return [f"INSERT INTO {into} SELECT {values}, {row}, 'open' FROM {rows}", f"DELETE FROM {made.staged_rows}"]
+    return [
+        f"INSERT INTO {into} SELECT {values}, {row}, 'open', 'shaped', '[]'::jsonb FROM {rows}",
+        f"DELETE FROM {made.staged_rows}",
+    ]
 
 
 def restage_statements(before: StagePlan, after: StagePlan) -> list[str]:
