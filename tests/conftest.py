@@ -35,6 +35,7 @@ def pytest_runtest_makereport(
 _CLUSTER = {"control_plane", "node", "namespace"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the work of several processes (`make test`): the cluster's tests are one group, so there is one cluster.
 
