@@ -32,19 +32,21 @@ def pytest_runtest_makereport(
     return report
 
 
-_CLUSTER = {"control_plane", "node", "namespace"}
+_ON_A_CLUSTER = tuple(f"tests/{name}/" for name in ("api", "chart", "cluster", "e2e", "operator"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the work of several processes (`make test`): the cluster's tests are one group, so there is one cluster.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the work of several processes (`make test`): what needs the cluster is one piece, so there is one cluster.
 
-    They mostly wait; every other file is a group of its own and fills the time.
+    Its tests mostly wait; every other file is a piece of its own and fills the time.
     """
-    for item in items:
-        names = set(getattr(item, "fixturenames", ()))
-        group = "cluster" if names & _CLUSTER or "cluster" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Pieces(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "cluster" if nodeid.startswith(_ON_A_CLUSTER) else nodeid.partition("::")[0]
+
+    return Pieces(config, log)
 
 
 @pytest.fixture
