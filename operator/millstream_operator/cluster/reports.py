@@ -112,7 +112,8 @@ def _newest_end(pods: Sequence[Body]) -> tuple[Body, str]:
     """Return how the runner of the newest finished pod ended, and what a pod that left no word died of."""
     ends = [(end, pod) for pod in pods if (end := _runner(pod).get("state", {}).get("terminated"))]
     if ends:
-        newest, _ = max(ends, key=lambda pair: pair[0].get("finishedAt") or "")
+        # Times are whole seconds; nothing follows a success, so it is the newest of those that ended in one second.
+        newest, _ = max(ends, key=lambda pair: (pair[0].get("exitCode") == 0, pair[0].get("finishedAt") or ""))
         known = _DEATHS.get(newest.get("reason", ""), "")
         signal = newest.get("exitCode", 0) > 128 or newest.get("reason") in _DEATHS
         return newest, known or (f"the runner ended with exit code {newest.get('exitCode')}" if signal else "")

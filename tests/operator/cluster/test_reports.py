@@ -48,6 +48,14 @@ def test_newest_attempt_speaks() -> None:
     assert facts.finished == "2026-03-01T10:08:00Z"
 
 
+def test_of_two_that_ended_in_one_second_the_success_speaks() -> None:
+    first = RunReport(exit_code=75, reason="Down", message="first").fitted().decode()
+    last = RunReport(exit_code=0, reason="Done", message="last").fitted().decode()
+    for pods in ([pod(75, first), pod(0, last)], [pod(0, last), pod(75, first)]):
+        facts = job_facts(job(COMPLETE, succeeded=1, failed=1), pods)
+        assert (facts.exit_code, facts.report and facts.report.message) == (0, "last")
+
+
 @pytest.mark.parametrize("message", ["", "Traceback (most recent call last)", '{"exitCode": "what"}', "{"])
 def test_no_report_is_no_error(message: str) -> None:
     assert job_facts(job(FAILED), [pod(1, message)]).report is None
