@@ -104,7 +104,8 @@ class Lease:
             connection.rollback()
         except Exception:  # the server is away: then the loss itself is the news
             return False
-        return found != self.epoch
+        # Before the lease is taken there is nothing to take over; a smaller epoch is ours, its commit lost on the way.
+        return bool(self.epoch) and found is not None and found > self.epoch
 
     def superseded(self) -> SupersededError:
         """Return the error of an attempt that must stop."""
