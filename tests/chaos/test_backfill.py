@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos.seeds import seed
 from pods import Pods
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres
@@ -54,9 +53,8 @@ def test_killed_at_a_named_place(place: str, postgres_database: Postgres, tmp_pa
 def test_killed_at_random_instants_beside_the_forward_load(
     stream: dict[str, Any], postgres_database: Postgres, tmp_path: Path
 ) -> None:
-    seed = int(os.environ.get("MILLSTREAM_TEST_SEED") or time.time_ns() % 100_000)
-    print(f"MILLSTREAM_TEST_SEED={seed}")
-    chance = random.Random(seed)
+    print(f"MILLSTREAM_TEST_SEED={seed()}")
+    chance = random.Random(seed())
     seeded(postgres_database)
     pods = Pods(postgres_database, tmp_path, [stream])
     assert pods.finish("forward-0")["exitCode"] == 0

@@ -14,6 +14,7 @@ import pytest
 from chaos.attempts import Warm
 from chaos.campaign import Campaign, Lane
 from chaos.cases import BATCH_ROWS, KINDS
+from chaos.seeds import seed
 from servers import postgres
 from servers.plugin import postgres_server
 from servers.postgres import Postgres
@@ -21,7 +22,7 @@ from servers.postgres import Postgres
 __all__ = ["postgres_server"]
 
 WANTED = int(os.environ.get("MILLSTREAM_CHAOS_FAULTS") or 1000)
-SEED = int(os.environ.get("MILLSTREAM_TEST_SEED") or time.time_ns() // 1000 % 1_000_000_000)
+SEED = seed()
 CASE = os.environ.get("MILLSTREAM_CHAOS_CASE", "")
 AGAIN = 10  # an instant is not repeated by a seed, so a case is played a few times
 LANES = 3

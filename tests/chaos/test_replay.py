@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 
+from chaos.seeds import seed
 from memory_runs import Works, counted, postgres_works
 from millstream_api import RunOptions, RunReport
 from servers.plugin import postgres_database, postgres_server
@@ -41,15 +40,14 @@ def assert_once(works: Works) -> None:
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS.keys())
 def test_killed_at_random_instants(stream: dict[str, Any], postgres_works: Works, tmp_path: Path) -> None:
-    seed = os.environ.get("MILLSTREAM_TEST_SEED") or str(time.time_ns() % 100_000)
-    print(f"MILLSTREAM_TEST_SEED={seed}")
+    print(f"MILLSTREAM_TEST_SEED={seed()}")
     works = postgres_works
     works.rows = [{"id": n, "v": 50} for n in range(ROWS)]
     assert counted(works.run(stream | {"checks": SMALL})) == (ROWS, 0, ROWS, 0, 0)
     plan = tmp_path / "plan.json"
     plan.write_text(works.plan(stream).document())
     script = Path(__file__).with_name("killing.py")
-    line = [sys.executable, str(script), str(plan), str(KILLS), seed, "3"]
+    line = [sys.executable, str(script), str(plan), str(KILLS), str(seed()), "3"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) > 0, "some were killed in mid-replay"
     loaded = works.ask("SELECT count(*) FROM raw.s")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import time
 from pathlib import Path
 
 import pytest
 
+from chaos.seeds import seed
 from pods import Pod, Pods
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres
@@ -64,9 +63,8 @@ def assert_exact(database: Postgres) -> None:
 
 
 def test_killed_at_random_instants(postgres_database: Postgres, pods: Pods) -> None:
-    seed = int(os.environ.get("MILLSTREAM_TEST_SEED") or time.time_ns() % 100_000)
-    print(f"MILLSTREAM_TEST_SEED={seed}")
-    chance = random.Random(seed)
+    print(f"MILLSTREAM_TEST_SEED={seed()}")
+    chance = random.Random(seed())
     running = [started(pods, index, 4) for index in range(4)]
     for index in chance.sample(range(4), 3):
         running[index].killed_after(chance.uniform(0.5, 2.0))

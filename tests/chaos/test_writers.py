@@ -18,6 +18,7 @@ import psycopg2
 import pytest
 
 from chaos.attempts import Attempt, Warm
+from chaos.seeds import seed
 from millstream_api import Endpoint, RunPlan
 from millstream_api.pipeline import PipelineSpec
 from servers.plugin import postgres_server
@@ -26,7 +27,7 @@ from servers.postgres import Postgres
 __all__ = ["postgres_server"]
 
 SECONDS = float(os.environ.get("MILLSTREAM_CHAOS_WRITERS_SECONDS") or 20)
-SEED = int(os.environ.get("MILLSTREAM_TEST_SEED") or time.time_ns() // 1000 % 1_000_000_000)
+SEED = seed()
 WRITERS = 16
 CURSORS = ("id", "at", "local")
 TABLE = """

@@ -88,6 +88,21 @@ def test_a_pod_that_vanished_does_not_keep_its_stream(postgres_database: Postgre
     proxy.close()
 
 
+def test_a_reader_that_vanished_does_not_keep_its_session(postgres_database: Postgres) -> None:
+    """What a dead session has read holds back vacuum at the source."""
+    postgres_database.execute(f"CREATE TABLE t AS SELECT g AS id, repeat('x', 50) FROM generate_series(1, {ROWS}) g")
+    postgres_database.execute("ALTER TABLE t ADD PRIMARY KEY (id)")
+    proxy = Proxy(postgres_database.host, postgres_database.port, "black-hole", "up", LITTLE)
+    options = {"application_name": "vanished"}
+    with pytest.raises(RetriableError):
+        read_out(config_of(postgres_database) | {"port": proxy.port, "networkTimeoutSeconds": 2, "options": options})
+    deadline = time.monotonic() + 60
+    while postgres_database.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'vanished'"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    proxy.close()
+
+
 def _busy(config: dict[str, Any], run: str) -> bool:
     warehouse = _warehouse(config)
     try:

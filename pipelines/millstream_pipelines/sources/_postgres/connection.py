@@ -55,9 +55,9 @@ def dsn_of(config: PostgresConfig) -> str:
         "application_name": "millstream",
         "client_encoding": "UTF8",
         # Keepalives watch a connection that waits; the other time-out, one with something sent and not acknowledged.
-        "keepalives_idle": min(30, config.network_timeout_seconds // 2),
-        "keepalives_interval": min(10, max(1, config.network_timeout_seconds // 6)),
-        "keepalives_count": 6,
+        "keepalives_idle": _idle_s(config),
+        "keepalives_interval": _interval_s(config),
+        "keepalives_count": _PROBES,
         "tcp_user_timeout": config.network_timeout_seconds * 1000,
     }
     chosen = {key: value for key, value in {**given, **config.options}.items() if value is not None}
@@ -67,7 +67,26 @@ def dsn_of(config: PostgresConfig) -> str:
 def session_settings(config: PostgresConfig) -> list[str]:
     """Return the statements every connection starts with."""
     security = [] if config.row_security else ["SET row_security = off"]
-    return [*SESSION, *security, f"SET statement_timeout = {int(config.statement_timeout_seconds * 1000)}"]
+    limits = {
+        "statement_timeout": int(config.statement_timeout_seconds * 1000),
+        # The server, too, must notice that a reader is gone: its snapshot would hold back vacuum for two hours.
+        "tcp_keepalives_idle": _idle_s(config),
+        "tcp_keepalives_interval": _interval_s(config),
+        "tcp_keepalives_count": _PROBES,
+        "tcp_user_timeout": config.network_timeout_seconds * 1000,
+    }
+    return [*SESSION, *security, *(f"SET {name} = {value}" for name, value in limits.items())]
+
+
+_PROBES = 6
+
+
+def _idle_s(config: PostgresConfig) -> int:
+    return min(30, config.network_timeout_seconds // 2)
+
+
+def _interval_s(config: PostgresConfig) -> int:
+    return min(10, max(1, config.network_timeout_seconds // 6))
 
 
 class Control:
