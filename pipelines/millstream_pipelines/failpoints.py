@@ -31,6 +31,9 @@ Place = Literal[
     "position-advanced",
     "ledger-entered",  # the last instant before the commit
     "committed",
+    "keys-read",  # the keys that the source has are noted, no row is taken out yet
+    "swept",  # absent rows are taken out, not committed
+    "reconciled",
     "transform-built",
     "ending",  # everything is committed, the report is not recorded
     "reporting",  # the report is recorded, the termination log is not written

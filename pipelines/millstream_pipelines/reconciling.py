@@ -15,6 +15,7 @@ from millstream_api.stream import StreamSpec
 from millstream_pipelines.batch import DELETED, Batch, Reject
 from millstream_pipelines.deletes import follows_absence
 from millstream_pipelines.errors import ConfigurationError, MillstreamError
+from millstream_pipelines.failpoints import reached
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.prefetch import prefetched
 from millstream_pipelines.progress import Progress
@@ -65,6 +66,11 @@ class Reconciler:
         if rejects and self.stream.mode == "full" and _asked(self.stream, self.options):
             self._note(batch, self._shaper(source, target))
 
+    def begin(self) -> None:
+        """In mode full, let only rows be taken out that the target has now."""
+        if self.stream.mode == "full" and _asked(self.stream, self.options):
+            self._sweeping().remember()
+
     def sweep_read(self) -> Counts:
         """In mode full, take out in the open transaction what the read lacked; return what was done."""
         if self.stream.mode != "full" or not self._due():
@@ -79,15 +85,18 @@ class Reconciler:
         if self.stream.mode == "full" or not self._due():
             return None
         progress.stage(self.stream.name, "reconcile")
+        self._sweeping().remember()
         shaper = self._shaper(described, target)
         request = ReadRequest(self.stream.name, columns=tuple(shaper.inputs(self.stream.primary_key)))
         for batch in prefetched(source.read(request)):
             self._note(batch, shaper)
+        reached("keys-read")
         counts = self._swept()
         if counts is None:
             self.load.rollback()
         else:
             self.load.commit(None)
+            reached("reconciled")
         return counts
 
     def _due(self) -> bool:
@@ -98,7 +107,9 @@ class Reconciler:
 
     def _swept(self) -> Counts | None:
         if not self._unreadable:
-            return Counts(deleted=self._sweeping().sweep())
+            deleted = self._sweeping().sweep()
+            reached("swept")
+            return Counts(deleted=deleted)
         message = (
             f"{self._unreadable} rows could not be read far enough to know their keys, so no row was taken out of "
             f"{self.stream.target} for being absent; repair them at the source"
@@ -137,6 +148,11 @@ class Reconciler:
 def reconciler(
     stream: StreamSpec, load: StreamLoad, options: RunOptions, mask_key: bytes, source: Source, request: ReadRequest
 ) -> Reconciler:
-    """Return what follows absent rows in this run. Raises ConfigurationError where the source cannot list all keys."""
+    """Return what follows absent rows in this run, before any row is read.
+
+    Raises ConfigurationError where the source cannot list all keys.
+    """
     require_complete(stream, options, source, request)
-    return Reconciler(stream, load, options, mask_key)
+    made = Reconciler(stream, load, options, mask_key)
+    made.begin()
+    return made

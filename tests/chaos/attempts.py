@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from millstream_api import RunOptions
+
 PATIENCE_S = 180.0  # whatever takes longer hangs, also on a busy machine
 _ENTRY_POINT = "[millstream.sources]\nunruly = chaos.unruly:UnrulySource\n"
 
@@ -77,6 +79,7 @@ class Attempt:
     number: int
     failpoint: str = ""
     clock_shift_s: float = 0.0
+    options: RunOptions = field(default_factory=RunOptions)
     pid: int = field(init=False)
     status: int | None = field(init=False, default=None)
 
@@ -87,6 +90,7 @@ class Attempt:
             "MILLSTREAM_POD": f"pod-{self.number}",
             "MILLSTREAM_TERMINATION_LOG": str(self.folder / f"report-{self.number}.json"),
             "MILLSTREAM_FAILPOINT": self.failpoint,
+            **self.options.environment(),
         }
         log = str(self.folder / f"log-{self.number}.txt")
         request = {"environment": environment, "log": log, "clock_shift_s": self.clock_shift_s}

@@ -1,6 +1,6 @@
 """The part of WarehouseSuite about rows that are gone at the source: marked as deleted, or absent from all its keys.
 
-For a warehouse with feature `deletes`; the history part also needs `scd2`.
+For a warehouse with features `deletes` and `backfill`; the history part also needs `scd2`.
 """
 
 # ruff: noqa: S101 (assertions are what a suite is made of)
@@ -18,6 +18,7 @@ from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.testing.warehouse_case import PEOPLE, batch, totals, write
 from millstream_pipelines.testing.warehouse_history import PRICES, HistoryCase, day
+from millstream_pipelines.warehouses.backfilling import BackfillLoad
 from millstream_pipelines.warehouses.base import Counts, LoadSpec, StreamLoad, SweepingLoad
 
 
@@ -56,6 +57,7 @@ class DeletesCase(HistoryCase):
         """Return a load that has been shaped."""
         load = self.open().load(spec)
         assert isinstance(load, SweepingLoad)
+        load.remember()
         load.shape(PRICES if spec.disposition == "scd2" else PEOPLE)
         return load
 
@@ -117,6 +119,20 @@ class WarehouseDeletes(DeletesCase):
         assert self.metadata("read, loaded, deleted", "ledger", "read = 0") == [(0, 0, 1)]
         assert self.swept(self.merging(), 1, 3) == 0
 
+    def test_what_comes_after_the_keys_were_asked_for_stays(self) -> None:
+        self.loaded(self.open().load(self.merging()), (1, "a", 1), (2, "b", 1), (3, "c", 1))
+        self._opened.pop().close()
+        load = self.sweeping(self.merging())
+        load.present(pa.record_batch({"id": pa.array([1], pa.int64())}))
+        other = self.open().load(self.merging(window="w", cursor_field="rev"))
+        assert isinstance(other, BackfillLoad)
+        other.interval("1", "2")
+        self.loaded(other, (2, "B", 1), (4, "d", 1))
+        self._opened.pop().close()
+        assert load.sweep() == 1
+        load.commit(None)
+        assert self.seen() == [(1, "a"), (2, "B"), (4, "d")]
+
     def test_a_sweep_ends_validity(self) -> None:
         self.put((1, "a", 1), (1, "b", 2), (2, "x", 1))
         assert self.swept(self.keeping(), 2) == 1
@@ -172,8 +188,9 @@ class WarehouseDeletes(DeletesCase):
     def test_a_full_read_tells_what_is_gone(self) -> None:
         def whole(run: str, *rows: tuple[Any, ...], spared: tuple[int, ...] = ()) -> tuple[tuple[int, ...], int]:
             load: StreamLoad = self.open().load(self.keeping(mode="full", sweeps=True, run=run))
-            write(load, *rows, schema=load.shape(PRICES))
             assert isinstance(load, SweepingLoad)
+            load.remember()
+            write(load, *rows, schema=load.shape(PRICES))
             counts = load.settle()
             for key in spared:
                 load.present(pa.record_batch({"id": pa.array([key], pa.int64())}))

@@ -11,10 +11,12 @@ from millstream_pipelines.warehouses.names import quote
 
 @dataclass(frozen=True)
 class Absence:
-    """`target` and `keys` are SQL: a table, and a FROM item named k with the keys that are there, in its types."""
+    """All SQL: `target` is a table, `keys` a FROM item named k with the keys that are there, in its types, and `old`
+    a condition that holds for rows t of the target that were there before the keys were read."""
 
     target: str
     keys: str
+    old: str
     spec: LoadSpec
 
     def everything(self) -> str:
@@ -26,7 +28,7 @@ class Absence:
 
     def take_out(self) -> str:
         """Delete the rows, or end their validity now."""
-        gone = f"{self._holds} AND NOT EXISTS (SELECT 1 FROM {self.keys} WHERE {self._same})"
+        gone = f"{self._holds} AND {self.old} AND NOT EXISTS (SELECT 1 FROM {self.keys} WHERE {self._same})"
         if self.spec.disposition != "scd2":
             return f"DELETE FROM {self.target} AS t WHERE {gone}"
         begin, end = quote(self.spec.scd2.valid_from), quote(self.spec.scd2.valid_to)

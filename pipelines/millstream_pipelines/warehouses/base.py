@@ -191,12 +191,19 @@ class SweepingLoad(StreamLoad, Protocol):
     since_reconciled: timedelta | None
     """How long ago keys were compared last, by the warehouse's clock; None when they never were."""
 
+    def remember(self) -> None:
+        """Remember which rows the target has. To be called before the source's keys are read.
+
+        `sweep` takes out none that comes or changes later, whoever brings it: the source may have it since.
+        """
+        ...
+
     def present(self, keys: pa.RecordBatch) -> None:
         """Note keys that the source has now: the columns of the primary key in its order, in the types of `shape`."""
         ...
 
     def sweep(self) -> int:
-        """Take out, or end the validity of, the rows whose key was neither noted nor, with `sweeps`, written.
+        """Take out, or end the validity of, remembered rows whose key was neither noted nor, with `sweeps`, written.
 
         All of it in the open transaction, after `settle`; `commit` follows. Returns how many rows. Raises DataError
         when nothing would be left (unless `full_refresh` consents), ConfigurationError when others load the table.

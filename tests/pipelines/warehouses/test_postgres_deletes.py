@@ -22,6 +22,7 @@ class TestKeys(PostgresCase, DeletesCase):
         load = self.open().load(self.merging())
         self.loaded(load, ("1.0", "a"), ("2.50", "b"), ("1", "c"), schema=schema)
         assert isinstance(load, SweepingLoad)
+        load.remember()
         load.present(pa.record_batch({"id": pa.array(["2.5", "nonsense"])}))
         assert load.sweep() == 1
         load.commit(None)

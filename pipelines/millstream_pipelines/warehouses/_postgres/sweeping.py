@@ -22,6 +22,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAME = "pg_temp.millstream_keys"
+_XIDS = 2**32  # a row keeps the lower half of its transaction's number
+_LATE = 2**26  # far more transactions than begin while the statement that takes rows out waits for a lock
+# A transaction of another database cannot write here. One that is prepared has no process, and counts.
+_FIRST_YOUNG = """
+SELECT least(pg_snapshot_xmax(s.now)::text::bigint, (
+    SELECT min(x.id::text::bigint) FROM pg_snapshot_xip(s.now) x (id) WHERE NOT EXISTS (
+        SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
+          AND l.transactionid::text::bigint = x.id::text::bigint & 4294967295 AND a.datname <> current_database())))
+FROM (SELECT pg_current_snapshot() AS now) s
+"""
+
+
+def first_young(connection: Connection) -> int:
+    """Return a transaction's number: what it and later ones wrote may be younger than now, all else is older.
+
+    The oldest of those that are running: the subtransactions of one have numbers of their own, which nobody tells,
+    but larger ones.
+    """
+    return int(one(connection, _FIRST_YOUNG)[0])
 
 
 def note(connection: Connection, made: stage.StagePlan, keys: pa.RecordBatch) -> None:
@@ -45,8 +65,11 @@ def note_staged(connection: Connection, made: stage.StagePlan) -> None:
     run(connection, f"INSERT INTO {NAME} SELECT DISTINCT {names} FROM {stage.NAME}{alive}")
 
 
-def sweep(connection: Connection, made: stage.StagePlan, spec: LoadSpec) -> int:
-    """Take out of the target what is not among the keys; return how many rows. See `SweepingLoad.sweep`."""
+def sweep(connection: Connection, made: stage.StagePlan, spec: LoadSpec, young: int) -> int:
+    """Take out of the target what is not among the keys; return how many rows. See `SweepingLoad.sweep`.
+
+    `young`: see `first_young`. A row that changes at the last moment is looked at again, so it is young, too.
+    """
     spellings = [spec.target, f"public.{spec.target}", spec.target.removeprefix("public.")]
     other = one(
         connection,
@@ -61,12 +84,18 @@ def sweep(connection: Connection, made: stage.StagePlan, spec: LoadSpec) -> int:
     _prepare(connection, _columns(made))
     _only_values(connection, made)
     run(connection, f"ANALYZE {NAME}")
-    absence = Absence(quote_table(spec.target), _typed(made), spec)
+    absence = Absence(quote_table(spec.target), _typed(made), _old(connection, young), spec)
     if spec.disposition == "scd2":
         run(connection, f"LOCK TABLE {quote_table(spec.target)} IN SHARE ROW EXCLUSIVE MODE")
     if not spec.full_refresh and one(connection, absence.everything())[0]:
         raise everything_gone(spec, int(one(connection, f"SELECT count(*) FROM {NAME}")[0]))
     return run(connection, absence.take_out())
+
+
+def _old(connection: Connection, young: int) -> str:
+    """Return the condition for rows that were written before. Numbers are used again, so only a stretch is young."""
+    latest = int(one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0])
+    return f"(t.xmin::text::bigint - {young % _XIDS} + {_XIDS}) % {_XIDS} >= {latest - young + _LATE}"
 
 
 def age(connection: Connection, spec: LoadSpec) -> timedelta | None:

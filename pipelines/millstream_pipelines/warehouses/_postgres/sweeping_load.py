@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 class PostgresSweepingLoad(PostgresLoad):
     """See `SweepingLoad`."""
 
+    _young: int | None = None
+
     def _reset(self) -> None:
         super()._reset()
         self._swept = False
+
+    def remember(self) -> None:
+        """See `SweepingLoad.remember`."""
+        with self._working("looking what the target has") as connection:
+            self._young = sweeping.first_young(connection)
 
     @property
     def since_reconciled(self) -> timedelta | None:
@@ -38,8 +45,10 @@ class PostgresSweepingLoad(PostgresLoad):
 
     def sweep(self) -> int:
         """See `SweepingLoad.sweep`."""
+        if self._young is None:
+            raise MillstreamError("remember() comes before sweep()")
         with self._translating(f"taking absent rows out of {self._spec.target}"):
-            deleted = sweeping.sweep(self._connection, self._ready(), self._spec)
+            deleted = sweeping.sweep(self._connection, self._ready(), self._spec, self._young)
         self._counts = self._counts + Counts(deleted=deleted)
         self._swept = True
         return deleted
