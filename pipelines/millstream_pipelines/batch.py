@@ -32,6 +32,9 @@ Position = dict[str, Any]
 """Where to go on reading: JSON that only the source understands. Committed with the rows before it."""
 
 
+LINE = "_millstream_line"
+"""Column of a batch that holds each row's own line of JSON, for what no other column has: see `own_lines`."""
+
 REPLAYED_ID = "_millstream_id"
 """Column of a batch that comes from the quarantine: the number each row has there. It reaches no target."""
 

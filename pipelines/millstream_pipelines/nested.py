@@ -44,6 +44,18 @@ class ChildRows:
 
 
 @dataclass
+class Place:
+    """What was seen at one place of the values: fields of objects, elements of lists, a value of its own."""
+
+    fields: dict[str, Place] = field(default_factory=dict)
+    items: Place | None = None
+    leaf: tuple[Path, str] | None = None
+    """The table and column of the values that are neither."""
+    is_whole: bool = False
+    """Whether a value was not taken apart here."""
+
+
+@dataclass
 class Opened:
     """A batch's nested columns, taken apart."""
 
@@ -61,6 +73,7 @@ class Opener:
     def __init__(self, spec: Nested, owner: str) -> None:
         self._spec, self._owner = spec, owner
         self.types: dict[tuple[Path, str], str] = {}
+        self.places: dict[str, Place] = {}
 
     def schema(self, path: Path, names: Iterable[str]) -> Schema:
         """Return the columns of a table with the types told."""
@@ -81,14 +94,17 @@ class Opener:
             if name in nested:
                 table = _Table((), {}, (), {other: other for other in batch.schema.names if other != name})
                 values = _parsed(batch.column(name))
-                if not self._open(name, name, values, table, found, depth=0):
+                place = self.places.setdefault(name, Place())
+                if not self._open(name, name, values, table, found, place, depth=0):
                     found.whole.add(name)
                 self._refuse_twice(found, table)
                 found.columns |= table.columns
                 found.origins |= dict.fromkeys(table.columns, name)
         return found
 
-    def _open(self, name: str, origin: str, values: list[Any], table: _Table, found: Opened, depth: int) -> bool:
+    def _open(
+        self, name: str, origin: str, values: list[Any], table: _Table, found: Opened, place: Place, depth: int
+    ) -> bool:
         """Take one column's values apart; return whether all of them were."""
         kinds = set(map(type, values)) - {type(None)}
         deeper = depth < self._spec.max_depth
@@ -96,23 +112,28 @@ class Opener:
         lists = list in kinds and deeper and self._spec.lists == "tables"
         if objects:
             only = values if kinds == {dict} else [value if type(value) is dict else None for value in values]
-            self._fields(name, origin, only, table, found, depth + 1)
+            self._fields(name, origin, only, table, found, place, depth + 1)
         if lists:
             only = values if kinds == {list} else [value if type(value) is list else None for value in values]
-            self._list(name, only, table, found, depth + 1)
-        return kinds <= {kind for kind, taken in ((dict, objects), (list, lists)) if taken}
+            self._list(name, only, table, found, place, depth + 1)
+        taken = kinds <= {kind for kind, opened in ((dict, objects), (list, lists)) if opened}
+        place.is_whole = place.is_whole or not taken
+        return taken
 
-    def _fields(self, prefix: str, origin: str, objects: list[Any], table: _Table, found: Opened, depth: int) -> None:
+    def _fields(
+        self, prefix: str, origin: str, objects: list[Any], table: _Table, found: Opened, place: Place, depth: int
+    ) -> None:
         names = dict.fromkeys(chain.from_iterable(filter(None, objects)))
         for name in names:
             full, path = (f"{prefix}{SEPARATOR}{name}", f"{origin}.{name}") if prefix else (name, name)
             values = [item.get(name) if item else None for item in objects]
             kinds = set(map(type, values))
-            if (dict in kinds or list in kinds) and self._open(full, path, values, table, found, depth):
+            inner = place.fields.setdefault(name, Place())
+            if (dict in kinds or list in kinds) and self._open(full, path, values, table, found, inner, depth):
                 continue
-            self._leaf(full, path, values, kinds, table)
+            self._leaf(full, path, values, kinds, table, inner)
 
-    def _list(self, name: str, lists: list[Any], table: _Table, found: Opened, depth: int) -> None:
+    def _list(self, name: str, lists: list[Any], table: _Table, found: Opened, place: Place, depth: int) -> None:
         lengths = [len(item) if item else 0 for item in lists]
         elements: list[Any] = list(chain.from_iterable(filter(None, lists)))
         if not elements:
@@ -125,22 +146,25 @@ class Opener:
             owners if table.parents is None else table.parents.take(owners),
         )  # fmt: skip
         kinds = set(map(type, elements)) - {type(None)}
+        inner = place.items = place.items or Place()
         if dict in kinds:
             only = elements if kinds == {dict} else [item if type(item) is dict else None for item in elements]
-            self._fields("", "", only, child, found, depth)
+            self._fields("", "", only, child, found, inner, depth)
         if kinds - {dict}:
             rest = [None if type(item) is dict else item for item in elements]
             kinds = set(map(type, rest))
-            if not (list in kinds and self._open(VALUE, VALUE, rest, child, found, depth)):
-                self._leaf(VALUE, VALUE, rest, kinds, child)
+            if not (list in kinds and self._open(VALUE, VALUE, rest, child, found, inner, depth)):
+                self._leaf(VALUE, VALUE, rest, kinds, child, inner)
         found.children.append(ChildRows(child.path, child.parents, child.places, child.columns))
 
-    def _leaf(self, name: str, origin: str, values: list[Any], kinds: set[type], table: _Table) -> None:
+    def _leaf(self, name: str, origin: str, values: list[Any], kinds: set[type], table: _Table, place: Place) -> None:
         if name in table.origins:
             raise self._twice(table.path, name, origin, table.origins[name])
         table.origins[name] = origin
         table.columns[name] = _array(values, kinds - {type(None)})
         key = (table.path, name)
+        if kinds != {type(None)}:
+            place.leaf = key
         if key not in self.types and kinds != {type(None)}:
             sample = islice((value for value in values if value is not None), _SAMPLE)
             self.types[key] = infer_json([Number(repr(item)) if type(item) is float else item for item in sample])

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from millstream_api import Drift, StreamReport
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.batch import ROW, Batch, Reject
+from millstream_pipelines.batch import LINE, ROW, Batch, Reject
 from millstream_pipelines.child_names import SEPARATOR, Path, child_stream, numbered, parent_key
 from millstream_pipelines.column_plan import Unnested
 from millstream_pipelines.deferred_shaping import DeferredShaper
@@ -20,6 +20,9 @@ from millstream_pipelines.drift import drifts
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.masking import REDACTED
 from millstream_pipelines.nested import ChildRows, Opener
+from millstream_pipelines.nested_layout import Layout, layout_of
+from millstream_pipelines.nested_typed import opened_typed
+from millstream_pipelines.own_lines import column_in_lines
 from millstream_pipelines.plain_rows import PlainRows, ShapeOf
 from millstream_pipelines.schema import Column, Schema, schema_of
 from millstream_pipelines.shaping import Shaper
@@ -58,6 +61,7 @@ class Nest(PlainRows):
         self._opener = Opener(stream.nested, self._owner)
         self._origins: dict[str, str] = {}
         self._whole: set[str] = set()
+        self._read = Schema(())
         self._rows = 0
         self._lines: dict[Path, Line] = {}
 
@@ -80,7 +84,7 @@ class Nest(PlainRows):
         """Return the stream's columns with those that nested ones become: as the target knows them, and as a first
         batch has them."""
         stream = self._stream
-        schema = super().described(source, shape_of)
+        schema = self._read = super().described(source, shape_of)
         kept = {spec.source or spec.name for spec in stream.columns}
         self._nested = frozenset(
             column.name
@@ -113,8 +117,17 @@ class Nest(PlainRows):
     def typed(self, seen: pa.Schema) -> Schema:
         """Return the columns of a batch that was taken apart, with the types told."""
         made = {column.name: column for column in self._opener.schema((), self._origins)}
-        columns = (made.get(column.name, column) for column in schema_of(seen) if column.name != ROW)
+        columns = (made.get(column.name, column) for column in schema_of(seen) if column.name not in (ROW, LINE))
         return Schema(tuple(columns))
+
+    def asked(self, request: ReadRequest) -> ReadRequest:
+        """See `PlainRows.asked`."""
+        return replace(request, layout=self._layout)
+
+    def _layout(self) -> Layout | None:
+        if any(column.type in ("json", "jsonb") and column.name not in self._nested for column in self._read):
+            return None
+        return layout_of(self._read, self._opener.places, self._opener.types)
 
     def opened(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches taken apart."""
@@ -123,10 +136,14 @@ class Nest(PlainRows):
                 yield self._opened(batch)
 
     def _opened(self, batch: Batch) -> NestedBatch:
-        found = self._opener.opened(batch.data, self._nested)
+        data, first = batch.data, self._rows
+        if LINE in data.schema.names:
+            found = opened_typed(data, self._nested)
+            data = data.drop_columns([name for name in data.schema.names if name in self._nested])
+        else:
+            found = self._opener.opened(data, self._nested)
         self._origins |= found.origins
         self._whole |= found.whole
-        data, first = batch.data, self._rows
         for name, values in found.columns.items():
             data = data.append_column(name, values)
         if self._stream.nested.lists == "tables":
@@ -141,14 +158,17 @@ class Nest(PlainRows):
         if not isinstance(batch, NestedBatch):
             return rejects
         data, private = batch.data, shaper.private_sources
-        whole = [name for name in data.schema.names if name in self._nested]
+        whole = {name: data.column(name) for name in data.schema.names if name in self._nested}
+        if rejects and LINE in data.schema.names:
+            whole = {name: column_in_lines(data, name) for name in self._read.names if name in self._nested}
 
         def row(given: dict[str, Any]) -> dict[str, Any]:
             number = given.get(ROW)
             if number is None:
                 return given
             raw = {
-                name: REDACTED if name in private else data.column(name)[number - batch.first].as_py() for name in whole
+                name: REDACTED if name in private else column[number - batch.first].as_py()
+                for name, column in whole.items()
             }
             return {**{name: value for name, value in given.items() if name != ROW}, **raw}
 

@@ -10,7 +10,7 @@ from millstream_pipelines.batch import Batch, Reject
 from millstream_pipelines.deferred_shaping import DeferredShaper
 from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.schema import Schema, schema_of
-from millstream_pipelines.sources.base import Source
+from millstream_pipelines.sources.base import ReadRequest, Source
 from millstream_pipelines.stream_result import StreamResult
 from millstream_pipelines.warehouses.fitting import TableShape
 
@@ -34,6 +34,10 @@ class PlainRows:
     def shaper(self, described: Schema) -> DeferredShaper:
         """Return the shaper of the stream's own rows."""
         return DeferredShaper(self._stream, described, self._owner, self._mask_key)
+
+    def asked(self, request: ReadRequest) -> ReadRequest:
+        """Return a request with what else a source may know."""
+        return request
 
     def opened(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches as they are to be shaped."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.batch import DELETED, REPLAYED_ID, ROW, Batch, Kept, Reject
+from millstream_pipelines.batch import DELETED, LINE, REPLAYED_ID, ROW, Batch, Kept, Reject
 from millstream_pipelines.column_plan import Output, Unnested, plan_columns
 from millstream_pipelines.deletes import marked, origin_of_mark
 from millstream_pipelines.expressions import Expression, condition
@@ -21,6 +21,7 @@ from millstream_pipelines.faults import refused_rows, rejects_of
 from millstream_pipelines.json_rows import json_rows
 from millstream_pipelines.masking import masked
 from millstream_pipelines.nul_bytes import rows_with_nul
+from millstream_pipelines.own_lines import read_from_lines
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.shaping_work import Work
 
@@ -90,7 +91,7 @@ class Shaper:
         """Return whether the source schema given at the start has all columns of a batch. Types may differ."""
         if unnested is not None and not self._unnested.apart <= unnested.apart:
             return False
-        return set(batch.names) - {ROW} <= set(self.source.names)
+        return set(batch.names) - {ROW, LINE} <= set(self.source.names)
 
     def bind(self, target: Schema) -> None:
         """Take the warehouse's answer: make exactly these columns in these types; others of `schema` are left out."""
@@ -227,14 +228,15 @@ class Shaper:
     def _reader(self, data: pa.RecordBatch) -> Callable[[pa.Array], list[Kept]]:
         """Return a reader of rows for quarantine: the taken source columns, hidden ones masked."""
         made = self._unnested.origins
-        taken = [name for name in data.schema.names if self._plan.taken.get(name) is not None and name not in made]
-
-        hidden = tuple(name for name in taken if name in self._plan.hidden)
         ids = data.column(REPLAYED_ID) if REPLAYED_ID in data.schema.names else None
 
         def read(indices: pa.Array) -> list[Kept]:
             numbers = ids.take(indices).to_pylist() if ids is not None else [None] * len(indices)
-            rows = pa.Table.from_batches([data.select(taken)]).take(indices)
+            found = read_from_lines(data.take(indices)) if LINE in data.schema.names else data
+            taken = [n for n in found.schema.names if self._plan.taken.get(n) is not None and n not in made]
+            hidden = tuple(name for name in taken if name in self._plan.hidden)
+            rows = pa.Table.from_batches([found.select(taken)])
+            rows = rows if found is not data else rows.take(indices)
             for place, name in enumerate(taken):
                 if (mask := self._plan.hidden.get(name)) is not None:
                     rows = rows.set_column(

@@ -7,6 +7,7 @@ import pyarrow as pa
 from millstream_pipelines.casting import as_text, cast_column
 from millstream_pipelines.expressions import Expression, evaluate
 from millstream_pipelines.faults import Fault
+from millstream_pipelines.own_lines import column_in_lines
 from millstream_pipelines.schema import Schema
 
 
@@ -26,7 +27,7 @@ class Work:
     def read(self, name: str) -> pa.Array:
         """Return a source column as it was read; NULLs when it has vanished."""
         place = self._data.schema.get_field_index(name)
-        return self._data.column(place) if place >= 0 else pa.nulls(self._data.num_rows)
+        return self._data.column(place) if place >= 0 else column_in_lines(self._data, name)
 
     def cast(self, name: str, values: pa.Array, target: str, *, private: bool) -> pa.Array:
         """Cast and note the refused rows under `cast(name)`; `private` keeps the value out of the message."""

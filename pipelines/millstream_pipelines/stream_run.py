@@ -151,7 +151,7 @@ class StreamRun:
         """Let the rows pass as batches, shaped and checked; return the last position."""
         last: Position | None = None
         cancel = self.source.cancel if isinstance(self.source, CancellableSource) else lambda: None
-        with closing(prefetched(self._nest.opened(self.source.read(request)), cancel)) as batches:
+        with closing(prefetched(self._nest.opened(self.source.read(self._nest.asked(request))), cancel)) as batches:
             for batch in batches:
                 if not self._nest.covers(shaper, batch):
                     described = self._nest.united(described, batch.data.schema)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks import dataset
 from tests.benchmarks.command import Run, run, write_manifests
@@ -18,7 +19,7 @@ CREATE TABLE {table} AS SELECT n::bigint AS id, timestamptz '2024-01-01Z' + n * 
   jsonb_build_object('id', n % 100000, 'city', 'Zürich', 'score', round(n % 1000 / 8.0, 3)) AS customer,
   jsonb_build_array(jsonb_build_object('sku', 'a' || n % 100, 'quantity', n % 10, 'price', round(n % 997 / 4.0, 2)),
     jsonb_build_object('sku', 'b' || n % 100, 'quantity', 1, 'price', 0.1)) AS items
-FROM generate_series(1, {rows}) n
+FROM generate_series(1::bigint, {rows}) n
 """
 TYPES = {
     "id": "bigint",
@@ -30,6 +31,7 @@ TYPES = {
     "customer": "jsonb",
     "items": "jsonb",
 }
+_ITEM = {"sku": "text", "quantity": "bigint", "price": "numeric"}
 # As csv with marks that no JSON has, so that the text goes out as it is.
 _RAW = "(FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')"
 
@@ -39,6 +41,9 @@ class Ndjson(Line):
     title = "nested ndjson → postgres, lists as jsonb"
     goal = 1.5
     note = "the limit writes numbers inside json anew (0.250 becomes 0.25), ours keeps them"
+    columns: Sequence[str] = tuple(TYPES)
+    """Columns of which the manifest says the type."""
+    extra: Mapping[str, Any] = {}
 
     @property
     def rows(self) -> int:
@@ -46,7 +51,7 @@ class Ndjson(Line):
 
     def prepare(self) -> None:
         self.server.sql("CREATE SCHEMA IF NOT EXISTS raw")
-        columns = [{"name": column, "type": kind} for column, kind in TYPES.items()]
+        columns = [{"name": column, "type": TYPES[column]} for column in self.columns]
         for suffix, count in (("", self.rows), ("_tenth", max(self.rows // 10, 1))):
             table = f"records{suffix}"
             self.server.sql(
@@ -57,10 +62,10 @@ class Ndjson(Line):
             streams = [{"name": "rows", "glob": f"{table}.ndjson", "format": "ndjson"}]
             write_manifests(
                 self.bench.folder,
-                f"ndjson{suffix}",
+                f"{self.name}{suffix}",
                 {"type": "files", "config": {"url": str(self.bench.files), "streams": streams}},
                 self.bench.warehouse,
-                [{"name": "rows", "target": "raw.ndjson", "columns": columns}],
+                [{"name": "rows", "target": f"raw.{self.name}", "columns": columns, **self.extra}],
             )
         self.server.sql("DROP TABLE IF EXISTS raw.limit_ndjson", "CREATE TABLE raw.limit_ndjson (LIKE records)")
 
@@ -78,7 +83,7 @@ class Ndjson(Line):
         return {"duckdb + pgpq": by_hand}
 
     def before(self) -> None:
-        self.server.sql("DROP TABLE IF EXISTS raw.ndjson")
+        self.server.sql(f"DROP TABLE IF EXISTS raw.{self.name}")
 
     def verify(self, found: Run) -> None:
         columns = tuple(TYPES)
@@ -87,4 +92,30 @@ class Ndjson(Line):
         self.same(dataset.Content("records", plain), dataset.Content("raw.limit_ndjson", plain))
 
     def tenth(self) -> Run | None:
-        return run(self.bench.folder, "ndjson_tenth")
+        return run(self.bench.folder, f"{self.name}_tenth")
+
+
+class Nested(Ndjson):
+    name = "nested"
+    title = "nested ndjson → postgres, object as columns, list as a child table"
+    note = "the limit loads no child table: the list stays jsonb in its parent"
+    columns = tuple(name for name, kind in TYPES.items() if kind != "jsonb")
+    extra: Mapping[str, Any] = {"primaryKey": ["id"], "nested": {"objects": "columns", "lists": "tables"}}
+
+    def before(self) -> None:
+        self.server.sql("DROP TABLE IF EXISTS raw.nested, raw.nested__items")
+
+    def verify(self, found: Run) -> None:
+        fields = {"customer__id": "bigint", "customer__city": "text", "customer__score": "numeric"}
+        sent = [f"(customer ->> '{name.removeprefix('customer__')}')::{kind}" for name, kind in fields.items()]
+        self.same(
+            dataset.Content("records", [*self.columns, *sent]), dataset.Content("raw.nested", [*self.columns, *fields])
+        )
+        items = (
+            "(SELECT id, item, place - 1 AS place FROM records, "
+            "jsonb_array_elements(items) WITH ORDINALITY AS i (item, place)) i"
+        )
+        self.same(
+            dataset.Content(items, ["id", "place", *(f"(item ->> '{n}')::{k}" for n, k in _ITEM.items())]),
+            dataset.Content("raw.nested__items", ["_parent_id", "_index", *_ITEM]),
+        )

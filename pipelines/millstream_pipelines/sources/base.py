@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from millstream_pipelines.batch import Batch, Position
 from millstream_pipelines.raw_copy import RawReading
 from millstream_pipelines.schema import Schema
+
+if TYPE_CHECKING:
+    from millstream_pipelines.nested_layout import Layout
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class ReadRequest:
     feature `range`. What a running transaction may still commit there is the forward load's, behind its position."""
     slice: Slice | None = None
     """Only this slice of the stream, in mode full; only for a source with feature `slice`."""
+    layout: Callable[[], Layout | None] = lambda: None
+    """Asked before each batch: types in which it may come, nested columns too, where its values are exactly that; its
+    last column is then LINE. A hint: a source may always send text."""
 
 
 Feature = Literal["range", "slice"]

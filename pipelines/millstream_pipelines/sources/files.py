@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import BaseModel
 
-from millstream_pipelines.batch import Batch, Position
+from millstream_pipelines.batch import LINE, Batch, Position
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.sources._files.config import FilesConfig, FileStream
 from millstream_pipelines.sources._files.csv import CsvReader
@@ -93,7 +93,7 @@ class FilesSource:
         held: tuple[Piece, Position] | None = None
         for entry in todo:
             skip = progress.begin(entry)
-            with closing(self._pieces(entry, stream, mine, request.columns, skip)) as pieces:
+            with closing(self._pieces(entry, stream, mine, request, skip)) as pieces:
                 for piece in pieces:
                     if held is not None and _holds_rows(held[0]):
                         yield self._batch(held, request, last=False)
@@ -132,30 +132,31 @@ class FilesSource:
         return Batch(piece.data, position if last or request.mode == "incremental" else None, piece.rejects)
 
     def _pieces(
-        self, entry: FileEntry, stream: FileStream, mine: list[FileEntry], columns: tuple[str, ...], skip: Skip
+        self, entry: FileEntry, stream: FileStream, mine: list[FileEntry], request: ReadRequest, skip: Skip
     ) -> Generator[Piece, None, None]:
         """Yield what a file holds behind `skip`, in slices of a batch's size."""
         with closing(self._unpacker.parts(entry, stream)) as parts:
             for part in parts:
-                with closing(self._parsed(part, stream, mine, columns, skip)) as pieces:
+                with closing(self._parsed(part, stream, mine, request, skip)) as pieces:
                     for piece in pieces:
                         left = skip.applied(piece)
                         if _holds_rows(left):
-                            yield from bounded(_selected(left, columns), self._config.batch_rows)
+                            yield from bounded(_selected(left, request.columns), self._config.batch_rows)
 
     def _parsed(
-        self, part: Part, stream: FileStream, mine: list[FileEntry], columns: tuple[str, ...], skip: Skip
+        self, part: Part, stream: FileStream, mine: list[FileEntry], request: ReadRequest, skip: Skip
     ) -> Generator[Piece, None, None]:
         if part.format == "parquet":
             from millstream_pipelines.sources._files.parquet import ParquetReader
 
-            yield from ParquetReader(part, stream, self._config.batch_rows).pieces(columns, skip)
+            yield from ParquetReader(part, stream, self._config.batch_rows).pieces(request.columns, skip)
             return
         if part.format in ("csv", "tsv"):
             pieces = CsvReader(part, stream).pieces()
         else:
             nested = {column.name for column in self._look(stream, mine).schema if column.type == "jsonb"}
-            pieces = JsonReader(part, stream, frozenset(nested)).pieces()
+            layout = _none if stream.timestamp_format else request.layout
+            pieces = JsonReader(part, stream, frozenset(nested), layout).pieces()
         times = self._look(stream, mine).times if stream.timestamp_format else frozenset()
         with closing(pieces):
             for piece in pieces:
@@ -213,8 +214,12 @@ def _named(entries: list[FileEntry]) -> list[FileEntry]:
 
 
 def _selected(piece: Piece, columns: tuple[str, ...]) -> Piece:
-    wanted = [name for name in piece.data.schema.names if name in columns]
+    wanted = [name for name in piece.data.schema.names if name in columns or (columns and name == LINE)]
     return Piece(piece.data.select(wanted), piece.rejects) if wanted else piece
+
+
+def _none() -> None:
+    """Know no layout: times in a format of their own are read as text."""
 
 
 def _with_times(data: pa.RecordBatch, names: frozenset[str], pattern: str) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.errors import DataError
-from millstream_pipelines.json_values import DECODER, as_json, as_text, is_text
+from millstream_pipelines.json_values import DECODER, is_text
+from millstream_pipelines.own_lines import text_columns
 from millstream_pipelines.sources._files.config import FileStream
 from millstream_pipelines.sources._files.json_scan import MAX_VALUE_CHARS, JsonScan, ScanError
 from millstream_pipelines.sources._files.piece import Piece
@@ -28,20 +29,32 @@ from millstream_pipelines.sources._files.text import BLOCK_BYTES, MARKS, Utf8Blo
 from millstream_pipelines.sources._files.unpack import Part
 
 if TYPE_CHECKING:
+    from millstream_pipelines.nested_layout import Layout
     from millstream_pipelines.sources._files.json_blocks import JsonBlocks, Taken
 
 _MARKED = re.compile(MARKS)
 _BATCH_CHARS = 4 * 1024 * 1024
 """JSON text per batch: as Python objects it takes about ten times that."""
+_MOST_UNTRIED = 64
 _SMALL_BYTES = 128 * 1024
 """Below this the line-by-line reader is done before DuckDB has started."""
 
 
 class JsonReader:
-    """One part being read. `nested`: columns described as jsonb, in which every value is JSON text."""
+    """One part being read. `nested`: columns described as jsonb, in which every value is JSON text.
 
-    def __init__(self, part: Part, stream: FileStream, nested: frozenset[str] = frozenset()) -> None:
-        self._part, self._stream, self._nested = part, stream, nested
+    `layout`: see `ReadRequest.layout`.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        stream: FileStream,
+        nested: frozenset[str] = frozenset(),
+        layout: Callable[[], Layout | None] = lambda: None,
+    ) -> None:
+        self._part, self._stream, self._nested, self._layout = part, stream, nested, layout
+        self._misses = self._untried = 0
         self._text = Utf8Blocks(part, stream.encoding)
         self._opened: JsonBlocks | None = None
 
@@ -96,7 +109,22 @@ class JsonReader:
                 yield number, whole
             number += lines
 
+    def _typed(self, block: bytes) -> Piece | None:
+        """Return a block read by its layout, or None. What has failed is tried less and less often."""
+        layout = self._layout() if len(block) >= _SMALL_BYTES and not self._text.tainted else None
+        if layout is None or self._untried:
+            self._untried = max(self._untried - 1, 0)
+            return None
+        from millstream_pipelines.sources._files.json_typed import typed
+
+        rows = typed(block, layout, self._nested)
+        self._misses = 0 if rows is not None else self._misses + 1
+        self._untried = min(2**self._misses, _MOST_UNTRIED) - 1
+        return None if rows is None else Piece(rows)
+
     def _block_piece(self, block: bytes, number: int) -> Piece:
+        if (piece := self._typed(block)) is not None:
+            return piece
         lines = pc.split_pattern(pa.array([block], pa.binary()).cast(pa.string()), "\n").flatten()
         taken = None
         if len(block) >= _SMALL_BYTES and not self._text.tainted:
@@ -166,7 +194,7 @@ class JsonReader:
     def _unwritable(self, record: dict[str, Any]) -> Reject | None:
         """Return the Reject of a record that JSON allows and no column can hold."""
         try:
-            self._columns([record], [])
+            text_columns([record], (), self._nested)
         except UnicodeEncodeError:
             half = True
         except orjson.JSONEncodeError:
@@ -180,34 +208,12 @@ class JsonReader:
 
     def _joined(self, records: list[dict[str, Any]], taken: Taken | None, places: list[int]) -> pa.RecordBatch:
         if taken is None:
-            return self._columns(records, [])
+            return text_columns(records, (), self._nested)
         if not records:
             return taken.rows
-        slow = self._columns(records, taken.rows.schema.names)
+        slow = text_columns(records, taken.rows.schema.names, self._nested)
         quick = taken.rows
         for name in slow.schema.names[quick.num_columns :]:
             quick = quick.append_column(name, pa.nulls(quick.num_rows, pa.string()))
         order = pc.sort_indices(pa.concat_arrays([taken.places, pa.array(places, pa.int64())]))
         return pa.concat_batches([quick, slow]).take(order)
-
-    def _columns(self, records: list[dict[str, Any]], before: list[str]) -> pa.RecordBatch:
-        names: dict[str, Any] = dict.fromkeys(before)
-        for record in records:
-            names.update(record)
-        for name in names:
-            name.encode()
-        arrays = [_column([record.get(name) for record in records], name in self._nested) for name in names]
-        if not arrays:  # objects without keys are rows all the same
-            return pa.RecordBatch.from_struct_array(pa.array([{}] * len(records), pa.struct([])))
-        return pa.RecordBatch.from_arrays(arrays, names=list(names))
-
-
-def _column(values: list[Any], nested: bool) -> pa.Array:
-    """Return one text column; columns of one kind are written without a call per value."""
-    kinds = set(map(type, values)) - {type(None)}
-    if kinds <= {str} and not nested:
-        return pa.array(values, pa.string())
-    if kinds == {bool}:
-        return pa.array(values, pa.bool_()).cast(pa.string())
-    write = as_json if nested else as_text
-    return pa.array([write(value) for value in values], pa.string())
