@@ -8,7 +8,7 @@ from typing import Literal
 from millstream_api import Drift
 from millstream_api.pipeline import TransformSpec
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.abilities import require_abilities
+from millstream_pipelines.abilities import require_abilities, require_ability
 from millstream_pipelines.drift import drifts, own_columns
 from millstream_pipelines.endpoints import open_source, open_warehouse
 from millstream_pipelines.errors import ConfigurationError
@@ -55,7 +55,10 @@ def explain(request: RunRequest) -> list[StreamPlan]:
             for stream in plan.pipeline.streams
             for found in _stream(stream, source, warehouse, identity, request.run)
         ]
-        transforms = ordered(plan.pipeline.transforms, warehouse.dialect) if plan.pipeline.transforms else []
+        transforms: list[TransformSpec] = []
+        if plan.pipeline.transforms:
+            require_ability("transforms", warehouse, "`transforms`")
+            transforms = ordered(plan.pipeline.transforms, warehouse.dialect)
         return streams + [_transform(transform) for transform in transforms]
     finally:
         source.close()

@@ -74,6 +74,8 @@ class Bucket:
         except (refused.PreconditionError, refused.AlreadyExistsError):
             raise
         except (refused.NotFoundError, FileNotFoundError) as error:
+            if _LOGIN_REFUSED.search(str(error)):
+                raise self._denied(what) from error
             if "NoSuchBucket" in str(error) or (not name and "NoSuchKey" not in str(error) and not self.prefix):
                 raise ConfigurationError(
                     f"{self._owner}: bucket '{self.name}' of {what} does not exist; check url, endpoint and region"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from millstream_api.run_options import Replay
 from millstream_api.stream import StreamSpec
-from millstream_pipelines.abilities import require_abilities
+from millstream_pipelines.abilities import require_abilities, require_ability
 from millstream_pipelines.batch import REPLAYED_ID, Batch, Reject
 from millstream_pipelines.bounds import kind_of
 from millstream_pipelines.deletes import read_columns
@@ -96,6 +96,7 @@ class ReplayRun(StreamRun):
     def _refuse(self) -> None:
         """Raise ConfigurationError for a stream whose rows need more than they had when they were set aside."""
         require_abilities(self.stream, self.warehouse)
+        require_ability("replay", self.warehouse, f"{self._owner}: a replay", "load the rows again from their source")
         cure = "repair the rows at the source, which sends them again, and discard them here"
         if self.stream.nested.objects != "json" or self.stream.nested.lists != "json":
             raise ConfigurationError(f"{self._owner}: a replay does not take `nested` values apart; {cure}")

@@ -15,6 +15,7 @@ from typing import Any
 from millstream_api import CheckResult, ExitCode, RunOptions, RunPlan, RunReport, StreamReport
 from millstream_api.pipeline import PipelineSpec, TransformSpec
 from millstream_api.stream import StreamSpec
+from millstream_pipelines.abilities import require_ability
 from millstream_pipelines.backfill import BackfillRun
 from millstream_pipelines.endpoints import open_source, open_warehouse
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, as_millstream, unknown_value
@@ -95,7 +96,10 @@ class _Run:
         plan, secrets = self.request.plan, self.request.secrets
         self.warehouse = open_warehouse(plan.warehouse, secrets.get("warehouse", {}))
         self.source = open_source(plan.source, secrets.get("source", {}))
-        transforms = ordered(self.spec.transforms, self.warehouse.dialect) if self.spec.transforms else []
+        transforms: list[TransformSpec] = []
+        if self.spec.transforms:
+            require_ability("transforms", self.warehouse, "`transforms`")
+            transforms = ordered(self.spec.transforms, self.warehouse.dialect)
         self.progress.stage(plan.name, "connect")
         self.warehouse.probe()
         shard = self.request.shard

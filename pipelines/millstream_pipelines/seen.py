@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable
 
 from millstream_pipelines.batch import MAX_BATCH_ROWS, Position, Reject
-from millstream_pipelines.warehouses.base import Counts
+from millstream_pipelines.warehouses.base import Counts, StreamLoad
+from millstream_pipelines.warehouses.optional import CostlyCommits
 
 # A commit costs a flush; a page of a hundred rows is not worth one.
 _COMMIT_ROWS = min(50_000, MAX_BATCH_ROWS)
@@ -18,6 +19,7 @@ class Seen:
     """Counts of one stream's run. `total` is known before the warehouse has taken anything."""
 
     def __init__(self) -> None:
+        self.commit_rows, self.commit_seconds = _COMMIT_ROWS, _COMMIT_SECONDS
         self.total = Counts()
         self.position: Position | None = None
         """Of the last commit: where reading goes on after a step back."""
@@ -49,13 +51,18 @@ class Seen:
     @property
     def commit_is_due(self) -> bool:
         """Whether enough has gathered for a commit."""
-        return self._rows >= _COMMIT_ROWS or time.monotonic() - self._since_s >= _COMMIT_SECONDS
+        return self._rows >= self.commit_rows or time.monotonic() - self._since_s >= self.commit_seconds
 
     def committed(self, position: Position | None) -> None:
         """Everything so far is committed."""
         self.position = position or self.position
         self._committed = self.total
         self._forget()
+
+    def paced(self, load: StreamLoad) -> None:
+        """Take over how much a commit of this load is worth."""
+        if isinstance(load, CostlyCommits):
+            self.commit_rows, self.commit_seconds = load.commit_rows, load.commit_seconds
 
     def step_back(self) -> None:
         """What is not committed was never seen."""

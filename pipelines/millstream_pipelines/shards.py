@@ -20,7 +20,16 @@ from millstream_pipelines.row_checks import RowChecks
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.sources.base import FixesSlices, ReadRequest, Slice, Source, features_of
 from millstream_pipelines.stream_run import StreamRun
-from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec, Shard, StreamLoad, Warehouse, abilities_of
+from millstream_pipelines.warehouses.base import (
+    Chunk,
+    Counts,
+    LoadSpec,
+    Shard,
+    StreamLoad,
+    Warehouse,
+    abilities_of,
+    kind_of,
+)
 from millstream_pipelines.warehouses.sharding import Publication, Shards, ShardWarehouse, SliceLoad, Staged
 
 
@@ -31,7 +40,7 @@ def join(
     where, cure = f"pipeline '{pipeline}': extract.shards is {count}", "set extract.shards to 1"
     if not isinstance(warehouse, ShardWarehouse) or "shards" not in abilities_of(warehouse):
         raise ConfigurationError(
-            f"{where}, and a warehouse of type '{warehouse.dialect}' takes a run from one process only; {cure}"
+            f"{where}, and a warehouse of type '{kind_of(warehouse)}' takes a run from one process only; {cure}"
         )
     if "slice" not in features_of(source):
         raise ConfigurationError(f"{where}, and its source cannot be read in slices; {cure}")

@@ -74,6 +74,7 @@ class StreamRun:
         shaper = self._nest.shaper(described)
         load = self.warehouse.load(self._load_spec())
         reached("lease-taken")
+        self._seen.paced(load)
         try:
             request = self._request(load.position)
             self.result.guarantee, self.result.guarantee_reason = guarantee(stream, *self.source.guarantee(request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg2
 import pytest
 
@@ -26,6 +28,7 @@ TESTED = {
     "12-sql-database",
     "13-nested",
     "14-history",
+    "15-parquet",
     "demo-nycflights",
 }
 
@@ -223,6 +226,26 @@ def test_history(place: Place) -> None:
     ]
     assert place.ask("SELECT article, price::text FROM raw.prices ORDER BY 1") == [("coffee", "7.90"), ("tea", "4.50")]
     assert place.totals(name) == [(0, 0, 0)]
+
+
+def test_parquet(place: Place, tmp_path: Path) -> None:
+    folder = shutil.copytree(EXAMPLES / "15-parquet", tmp_path / "15-parquet")
+    assert place.totals(folder) == [(5, 5, 0), (5, 4, 1)]
+    assert place.totals(folder) == [(0, 0, 0), (0, 0, 0)]
+    seen = place.run(folder, command="status", options=("--ledger",))["pipelines"]
+    assert [item["closes"] for item in seen] == [True, True]
+    rows = place.run(folder, command="quarantine list", options=("--pipeline", "lake-orders"))
+    assert "range(amount)" in json.dumps(rows)
+    statements = (folder / "read.sql").read_text().replace("'lake/", f"'{folder}/lake/")
+    with duckdb.connect() as connection:
+        found = connection.sql(statements)
+        assert dict(zip(found.columns, map(str, found.types), strict=True)) == {
+            "id": "BIGINT", "token": "UUID", "customer": "VARCHAR", "amount": "DECIMAL(12,2)", "tags": "VARCHAR[]",
+            "details": "JSON", "updated_at": "TIMESTAMP WITH TIME ZONE",
+        }  # fmt: skip
+        assert found.project("id, amount::VARCHAR, tags").fetchall() == [
+            (1, "120.50", ["new", "gift"]), (2, "80.00", []), (4, "9999999999.99", ["a, b"]), (5, "42.00", ["old"]),
+        ]  # fmt: skip
 
 
 def test_nested(place: Place) -> None:

@@ -23,12 +23,13 @@ class Plain:
     """A warehouse that can do nothing further."""
 
     dialect = "plain"
+    features = frozenset({"merge"})
 
 
 class Able(Plain):
     """One that can."""
 
-    features = frozenset({"scd2", "deletes"})
+    features = frozenset({"merge", "scd2", "deletes"})
 
 
 @pytest.mark.parametrize(

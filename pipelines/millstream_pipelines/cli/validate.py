@@ -10,6 +10,7 @@ from typing import cast
 from millstream_api.datasource import Connected
 from millstream_api.pipeline import PipelineSpec
 from millstream_api.stream import CheckSpec
+from millstream_pipelines.abilities import require_abilities, require_ability
 from millstream_pipelines.cli.output import print_json
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.manifests import Catalog, Finding, Manifest, ManifestError, plan_pipeline, read_catalog
@@ -66,11 +67,33 @@ def _pipeline(catalog: Catalog, manifest: Manifest) -> Iterator[Finding]:
         plan_pipeline(catalog, manifest)
     except ManifestError as error:
         yield from error.findings
+    yield from _abilities(catalog, manifest, spec)
     for number, stream in enumerate(spec.streams):
         yield from _checks(manifest, stream.checks, ("spec", "streams", number, "checks"))
     for number, transform in enumerate(spec.transforms):
         yield from _checks(manifest, transform.checks, ("spec", "transforms", number, "checks"))
     yield from _checks(manifest, spec.checks, ("spec", "checks"))
+
+
+def _abilities(catalog: Catalog, manifest: Manifest, spec: PipelineSpec) -> Iterator[Finding]:
+    """Yield what the warehouse, by its type, is not built for."""
+    found = catalog.get("Warehouse", manifest.namespace, spec.warehouse_ref.name)
+    try:
+        plugin = component("warehouses", cast(Connected, found.spec).type, "") if found is not None else None
+    except ConfigurationError:  # found at the Warehouse itself
+        plugin = None
+    if plugin is None:
+        return
+    for number, stream in enumerate(spec.streams):
+        try:
+            require_abilities(stream, plugin)
+        except ConfigurationError as error:
+            yield manifest.finding(("spec", "streams", number), str(error))
+    if spec.transforms:
+        try:
+            require_ability("transforms", plugin, "`transforms`")
+        except ConfigurationError as error:
+            yield manifest.finding(("spec", "transforms"), str(error))
 
 
 def _checks(manifest: Manifest, checks: Sequence[CheckSpec], fields: Fields) -> Iterator[Finding]:

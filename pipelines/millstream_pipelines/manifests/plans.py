@@ -17,7 +17,11 @@ from millstream_pipelines.manifests.catalog import Catalog, Manifest
 from millstream_pipelines.manifests.findings import Finding, ManifestError, near
 
 ENVIRONMENT_PREFIX = "MILLSTREAM_SECRET_"
-LOCAL_PATHS = {"files": "url", "duckdb": "path"}  # plug-in → the field that may be a path beside the manifest
+LOCAL_PATHS = {
+    "files": "url",
+    "duckdb": "path",
+    "parquet": "url",
+}  # plug-in → the field that may be a path beside the manifest
 
 Role = Literal["source", "warehouse"]
 

@@ -18,22 +18,30 @@ Each test uses a table and a pipeline of its own, so the warehouse may be an old
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from millstream_api import ExitCode, RunReport
+from millstream_api.pipeline import TransformSpec
 from millstream_api.run_report import CheckResult
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.registry import configured
 from millstream_pipelines.testing.warehouse_case import OWNER, PEOPLE, WarehouseCase, batch, totals, write
-from millstream_pipelines.testing.warehouse_leases import WarehouseLeases
+from millstream_pipelines.testing.warehouse_leases import WarehouseLeases, WarehouseLiveness
+from millstream_pipelines.testing.warehouse_merges import WarehouseMerges
+from millstream_pipelines.testing.warehouse_own_tables import WarehouseOwnTables
 from millstream_pipelines.testing.warehouse_quarantine import WarehouseQuarantine
 from millstream_pipelines.testing.warehouse_shapes import WarehouseShapes
 from millstream_pipelines.testing.warehouse_transforms import WarehouseTransforms
 from millstream_pipelines.warehouses.base import Counts, StreamLoad, Warehouse
+
+PROVABLE = frozenset({"merge", "replay", "transforms"})
+"""Features that have a class in this suite."""
+
+SOME_TRANSFORM = TransformSpec(name="t", target="suite.t", sql="SELECT 1 AS a")
 
 
 class WarehouseLoads(WarehouseCase):
@@ -91,42 +99,16 @@ class WarehouseLoads(WarehouseCase):
         load.commit(None)
         assert self.seen() == [(2, "new"), (3, "new")]
 
-    def test_replace_with_a_key_keeps_one_row_per_key(self) -> None:
-        load = self.open().load(self.spec(mode="full", disposition="replace", primary_key=("id",)))
-        assert totals(self.loaded(load, (1, "a", 1), (1, "b", 1), (2, "c", 1))) == (3, 2, 0, 1, 0)
-        assert self.seen() == [(1, "b"), (2, "c")]
-
     def test_an_empty_replace_empties(self) -> None:
         self.loaded(self.open().load(self.spec(mode="full", disposition="replace")), (1, "old", 1))
         self._opened[-1].close()
         self.loaded(self.open().load(self.spec(mode="full", disposition="replace", run="run-2")))
         assert self.seen() == []
 
-    def test_merge_updates_by_key_and_counts_duplicates(self) -> None:
-        load = self.open().load(self.merging())
-        assert totals(self.loaded(load, (1, "a", 1), (2, "b", 1))) == (2, 2, 0, 0, 0)
-        assert totals(self.loaded(load, (2, "c", 1), (2, "d", 1), (3, "e", 1))) == (3, 2, 0, 1, 0)
-        assert self.seen() == [(1, "a"), (2, "d"), (3, "e")]
-
-    def test_merge_takes_the_largest_cursor_then_the_last_read(self) -> None:
-        load = self.open().load(self.merging(cursor_field="rev"))
-        target = load.shape(PEOPLE)
-        write(load, (1, "late", 9), (2, "first", 5), (3, "null", None), schema=target)
-        write(load, (1, "early", 1), (2, "second", 5), (3, "some", 0), schema=target)
-        assert totals(load.settle()) == (6, 3, 0, 3, 0)
-        load.commit(None)
-        assert self.seen() == [(1, "late"), (2, "second"), (3, "some")]
-
-    def test_merge_when_all_columns_are_the_key(self) -> None:
-        load = self.open().load(self.merging(primary_key=("id", "name", "rev")))
-        assert totals(self.loaded(load, (1, "a", 1), (1, "a", 1))) == (2, 1, 0, 1, 0)
-        assert totals(self.loaded(load, (1, "a", 1))) == (1, 1, 0, 0, 0)
-        assert self.seen() == [(1, "a")]
-
     # -- transactions -------------------------------------------------------------------------------------------
 
     def test_nothing_is_seen_before_the_commit_and_all_after_it(self) -> None:
-        load = self.open().load(self.merging())
+        load = self.open().load(self.either())
         load.shape(PEOPLE)
         reject = Reject("rule", "why", {"id": "x"})
         write(load, (1, "a", 1), rejects=(reject,))
@@ -143,7 +125,7 @@ class WarehouseLoads(WarehouseCase):
         ]
 
     def test_rollback_leaves_nothing_and_loading_goes_on(self) -> None:
-        load = self.open().load(self.merging())
+        load = self.open().load(self.either())
         load.shape(PEOPLE)
         write(load, (1, "a", 1), rejects=(Reject("rule", "why", {}),))
         load.rollback()
@@ -153,7 +135,7 @@ class WarehouseLoads(WarehouseCase):
         assert self.seen() == [(2, "b")]
 
     def test_writing_after_settling_counts(self) -> None:
-        load = self.open().load(self.merging())
+        load = self.open().load(self.either())
         load.shape(PEOPLE)
         write(load, (1, "a", 1))
         load.settle()
@@ -249,12 +231,12 @@ class WarehouseLoads(WarehouseCase):
         assert self.metadata("name, failed_rows", "checks") == [("c", 2)]
 
     def test_explain_changes_nothing(self) -> None:
-        statements = self.open().explain_load(self.merging(cursor_field="rev"), PEOPLE)
+        statements = self.open().explain_load(self.either(cursor_field="rev"), PEOPLE)
         assert any("CREATE TABLE" in statement for statement in statements)
         with pytest.raises(Exception):  # noqa: B017, PT011 (whatever the driver calls a table that is not there)
             self.seen()
-        self.loaded(self.open().load(self.merging()), (1, "a", 1))
-        assert not any("CREATE TABLE" in item for item in self.open().explain_load(self.merging(), PEOPLE)[:1])
+        self.loaded(self.open().load(self.either()), (1, "a", 1))
+        assert not any("CREATE TABLE" in item for item in self.open().explain_load(self.either(), PEOPLE)[:1])
 
     def test_close_twice_and_in_mid_load(self) -> None:
         warehouse = self.open()
@@ -266,5 +248,23 @@ class WarehouseLoads(WarehouseCase):
         assert self.seen() == []
 
 
-class WarehouseSuite(WarehouseLoads, WarehouseQuarantine, WarehouseLeases, WarehouseShapes, WarehouseTransforms):
-    """The conformance suite of warehouses. See `WarehouseCase` for what is yours to set."""
+class WarehouseCore(WarehouseLoads, WarehouseLeases, WarehouseShapes):
+    """What a warehouse must do that only adds and replaces rows. Add the class of each feature that yours declares."""
+
+    def test_what_is_declared_is_proved_and_the_rest_is_refused(self) -> None:
+        proved = {name for part in type(self).__mro__ for name in vars(part).get("proves", ())}
+        assert self.features & PROVABLE == proved, "a feature needs its class of the suite, and the other way round"
+        asked: dict[str, Callable[[], object]] = {
+            "merge": lambda: self.open().load(self.merging()),
+            "replay": lambda: self.open().load(self.spec(origin="quarantine")),
+            "transforms": lambda: self.open().materialize(SOME_TRANSFORM, bool),
+        }
+        for name in PROVABLE - self.features:
+            with pytest.raises(ConfigurationError):
+                asked[name]()
+
+
+class WarehouseSuite(
+    WarehouseCore, WarehouseMerges, WarehouseQuarantine, WarehouseOwnTables, WarehouseLiveness, WarehouseTransforms
+):
+    """The conformance suite of warehouses that have all of this. See `WarehouseCase` for what is yours to set."""

@@ -41,7 +41,7 @@ class WarehouseCase:
         raise NotImplementedError("override `query`")
 
     def execute(self, sql: str) -> None:
-        """Run a statement through that other connection, and commit it."""
+        """Run a statement through that other connection, and commit it. Only for tables of the user's own making."""
         raise NotImplementedError("override `execute`")
 
     @pytest.fixture(autouse=True)
@@ -78,6 +78,19 @@ class WarehouseCase:
     def merging(self, **changes: Any) -> LoadSpec:
         """Return a load that merges by `id`."""
         return self.spec(**{"disposition": "merge", "primary_key": ("id",), **changes})
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the warehouse declares beyond loading rows."""
+        return frozenset(getattr(self.warehouse, "features", ()))
+
+    def keyed(self, *names: str) -> dict[str, Any]:
+        """Return what makes a load merge by a key; nothing where the warehouse does not merge."""
+        return {"disposition": "merge", "primary_key": names} if "merge" in self.features else {}
+
+    def either(self, **changes: Any) -> LoadSpec:
+        """Return a load that merges by `id`, or appends where the warehouse does not merge."""
+        return self.spec(**{**self.keyed("id"), **changes})
 
     def loaded(self, load: StreamLoad, *rows: tuple[Any, ...], position: Any = None, schema: Schema = PEOPLE) -> Counts:
         """Shape, write, settle and commit."""

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from millstream_pipelines.batch import Reject
 from millstream_pipelines.selection import Selection
 from millstream_pipelines.testing.warehouse_case import PEOPLE, WarehouseCase, batch, totals, write
@@ -13,6 +15,8 @@ from millstream_pipelines.warehouses.set_aside import Verdict
 
 class WarehouseQuarantine(WarehouseCase):
     """Rows, verdicts and ledger commit together, and only then."""
+
+    proves: ClassVar[frozenset[str]] = frozenset({"replay"})
 
     def set_aside(self, *rejects: Reject) -> Selection:
         """Set rows aside and return how to choose them."""

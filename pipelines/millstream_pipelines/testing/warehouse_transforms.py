@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +20,8 @@ def nothing() -> None:
 
 class WarehouseTransforms(WarehouseCase):
     """What `materialize` publishes."""
+
+    proves: ClassVar[frozenset[str]] = frozenset({"transforms"})
 
     @property
     def mart(self) -> str:

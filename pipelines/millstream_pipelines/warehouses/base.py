@@ -211,7 +211,12 @@ class SweepingLoad(StreamLoad, Protocol):
         ...
 
 
-WarehouseFeature = Literal["scd2", "deletes", "backfill", "shards", "children"]
+WarehouseFeature = Literal["merge", "scd2", "deletes", "backfill", "shards", "children", "replay", "transforms"]
+
+
+def kind_of(warehouse: Warehouse) -> str:
+    """Return the `type` of a warehouse, for messages: its class variable `kind`, or the SQL it speaks."""
+    return str(getattr(warehouse, "kind", warehouse.dialect))
 
 
 def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:
@@ -223,9 +228,11 @@ def abilities_of(warehouse: Warehouse) -> frozenset[WarehouseFeature]:
 class Warehouse(TableQueries, Protocol):
     """A warehouse. Constructed with its validated `Config` and the name of its Warehouse (for messages).
 
-    What else it can do is said by an optional class variable `features: frozenset[WarehouseFeature]`: `scd2` (the
-    history of keys), `deletes` (rows marked as deleted), `backfill` (a window's load is a BackfillLoad), `children` (a
-    load is a ParentLoad). A load asks for none where the warehouse does not say so.
+    What else it can do is said by an optional class variable `features: frozenset[WarehouseFeature]`: `merge` (one
+    row of each key, in a merge and in a replace), `scd2` (the history of keys), `deletes` (rows marked as deleted),
+    `backfill` (a window's load is a BackfillLoad), `children` (a load is a ParentLoad), `replay` (rows set aside
+    come back), `transforms`. A run asks for none that the warehouse does not name. `kind` is its type, for messages,
+    where that is not the SQL it speaks.
     """
 
     Config: ClassVar[type[BaseModel]]

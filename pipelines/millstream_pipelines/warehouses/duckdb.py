@@ -15,7 +15,7 @@ from millstream_pipelines.selection import Selection
 from millstream_pipelines.warehouses import set_aside
 from millstream_pipelines.warehouses._duckdb.config import DuckDBConfig
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
-from millstream_pipelines.warehouses.fitting import TableShape
+from millstream_pipelines.warehouses.fitting import TableShape, spelled
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class DuckDBWarehouse:
 
     Config = DuckDBConfig
     dialect: Literal["postgres", "duckdb"] = "duckdb"
-    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"backfill"})
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"merge", "backfill", "replay", "transforms"})
 
     def __init__(self, config: DuckDBConfig, owner: str) -> None:
         self._config = config
@@ -76,7 +76,7 @@ class DuckDBWarehouse:
     def shape_of(self, table: str, schema: Schema) -> TableShape | None:
         """See `Warehouse.shape_of`."""
         from millstream_pipelines.warehouses._duckdb.connection import translating
-        from millstream_pipelines.warehouses._duckdb.tables import read_table, spelled
+        from millstream_pipelines.warehouses._duckdb.tables import read_table
 
         with translating(self._owner, f"reading the shape of {table}"):
             found = read_table(self.connection, table, only=set(schema.names))

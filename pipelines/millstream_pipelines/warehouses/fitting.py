@@ -52,6 +52,27 @@ def has_key(table: str, schema: Schema, primary_key: tuple[str, ...]) -> None:
         )
 
 
+def one_case(table: str, schema: Schema, reader: str) -> None:
+    """Raise ConfigurationError where two columns differ in case only, which `reader` does not tell apart."""
+    lower = [name.lower() for name in schema.names]
+    twice = [name for name in schema.names if lower.count(name.lower()) > 1]
+    if twice:
+        raise ConfigurationError(
+            f"target {table}: columns {', '.join(twice)} differ in case only, which {reader} does not tell apart; "
+            "rename one under the stream's `columns`"
+        )
+
+
+def spelled(shape: TableShape, schema: Schema) -> TableShape:
+    """Return the shape with names spelled as the stream has them: the catalog compares them without case."""
+    names = {name.lower(): name for name in schema.names}
+    columns = [replace(column, name=names.get(column.name.lower(), column.name)) for column in shape.schema]
+    required, filled = (
+        frozenset(names.get(name.lower(), name) for name in given) for given in (shape.required, shape.filled)
+    )
+    return TableShape(Schema(tuple(columns)), required, filled=filled)
+
+
 class LeftOutError(DataError):
     """The contract leaves the stream out: its target is not there. No failure of the run."""
 

@@ -33,6 +33,16 @@ class RawLoad(StreamLoad, Protocol):
 
 
 @runtime_checkable
+class CostlyCommits(StreamLoad, Protocol):
+    """A load whose commits leave something behind, such as files, so that fewer and larger ones are better."""
+
+    commit_rows: int
+    """Rows after which a commit is worth it."""
+    commit_seconds: float
+    """Seconds after which rows should not wait any longer, however few."""
+
+
+@runtime_checkable
 class RawWarehouse(Protocol):
     """A warehouse whose loads are `RawLoad`s."""
 

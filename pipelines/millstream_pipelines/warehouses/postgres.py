@@ -34,7 +34,9 @@ class PostgresWarehouse:
 
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
-    features: ClassVar[frozenset[WarehouseFeature]] = frozenset({"scd2", "deletes", "backfill", "shards", "children"})
+    features: ClassVar[frozenset[WarehouseFeature]] = frozenset(
+        {"merge", "scd2", "deletes", "backfill", "shards", "children", "replay", "transforms"}
+    )
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self._config = config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import duckdb
 
@@ -11,7 +11,7 @@ from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._duckdb.connection import rows
 from millstream_pipelines.warehouses._duckdb.types import comment_of, logical_type, stored_type
-from millstream_pipelines.warehouses.fitting import TableShape, allow_new_table, fitted, has_key
+from millstream_pipelines.warehouses.fitting import TableShape, allow_new_table, fitted, has_key, one_case, spelled
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 SCHEMA = "main"
@@ -112,13 +112,7 @@ def fit(
     Raises DataError when the contract forbids a change, or when a column that must have a value is not sent.
     """
     has_key(table, schema, key)
-    lower = [name.lower() for name in schema.names]
-    twice = [name for name in schema.names if lower.count(name.lower()) > 1]
-    if twice:
-        raise ConfigurationError(
-            f"target {table}: columns {', '.join(twice)} differ in case only, which DuckDB does not tell apart; "
-            "rename one under the stream's `columns`"
-        )
+    one_case(table, schema, "DuckDB")
     found = read_table(connection, table, only=set(schema.names))
     if found is None:
         allow_new_table(table, contract)
@@ -134,16 +128,6 @@ def fit(
         # A comment on the narrower type would go on ruling the cast.
         statements += _comments(target, column) or [f"COMMENT ON COLUMN {target}.{quote(column.name)} IS NULL"]
     return decided.sent, statements
-
-
-def spelled(shape: TableShape, schema: Schema) -> TableShape:
-    """Return the shape with names spelled as the stream has them: the catalog compares them without case."""
-    names = {name.lower(): name for name in schema.names}
-    columns = [replace(column, name=names.get(column.name.lower(), column.name)) for column in shape.schema]
-    required, filled = (
-        frozenset(names.get(name.lower(), name) for name in given) for given in (shape.required, shape.filled)
-    )
-    return TableShape(Schema(tuple(columns)), required, filled=filled)
 
 
 def _comments(target: str, column: Column) -> list[str]:
