@@ -10,7 +10,10 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import struct
 from typing import Any
+
+import pyarrow as pa
 
 from millstream_pipelines.sources._files.unpack import Part
 
@@ -44,7 +47,7 @@ class Utf8Blocks(io.RawIOBase):
         super().__init__()
         self._part = part
         name = codecs.lookup(encoding).name
-        self._ascii_is_plain = name == "utf-8"
+        self._is_utf8 = name == "utf-8"
         self._decoder = codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("millstream-mark")
         self._held = b""
         self._begun = self._ended = False
@@ -64,7 +67,8 @@ class Utf8Blocks(io.RawIOBase):
         # Exactly what was asked for, until the end: a reader takes a short answer for a block of its own, and one that
         # holds no line end (what a character cut in two left over) for a row longer than a block.
         while len(self._held) < wanted and not self._ended:
-            self._held += self._block(wanted)
+            block = self._block(wanted - len(self._held))
+            self._held = self._held + block if self._held else block
         chunk, self._held = self._held[:wanted], self._held[wanted:]
         if chunk:
             self.quotes += chunk.count(self._quote) if self._quote else 0
@@ -79,12 +83,16 @@ class Utf8Blocks(io.RawIOBase):
     def _block(self, size: int) -> bytes:
         """Return the next text, or b"" at the end."""
         while not self._ended:
-            raw = self._part.read(size)
+            raw = self._part.read(max(size, _LEAST_BYTES))
             self._ended = not raw
-            if raw and self._ascii_is_plain and self._begun and raw.isascii() and not self._decoder.getstate()[0]:
-                return raw
+            if raw and self._is_utf8 and self._begun:
+                joined = self._decoder.getstate()[0] + raw  # it holds a character that was cut in two
+                whole = _whole_characters(joined)
+                if whole and _is_clean(whole):
+                    self._decoder.setstate((joined[len(whole) :], 0))
+                    return whole
             text = self._decoder.decode(raw, final=not raw)
-            if not raw and self._begun and not ((self._held or self.tail) + text.encode()).endswith((b"\n", b"\r")):
+            if not raw and (self._begun or text) and not ((self._held or self.tail) + text.encode()).endswith((b"\n", b"\r")):
                 text += "\n"
             self._begun = self._begun or bool(text)
             if text:
@@ -94,5 +102,33 @@ class Utf8Blocks(io.RawIOBase):
         return b""
 
 
+def _whole_characters(raw: bytes) -> bytes:
+    """Return the bytes without a character at their end that is not all there."""
+    for back in range(1, min(3, len(raw)) + 1):
+        lead = raw[-back]
+        if lead >= 0xC0:
+            needed = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return raw[:-back] if needed > back else raw
+        if lead < 0x80:
+            break
+    return raw
+
+
+def _is_clean(raw: bytes) -> bool:
+    """Return whether bytes are UTF-8 and hold no mark: Arrow looks at them 20 times faster than a decoder does."""
+    if raw.isascii():
+        return True
+    if 0xEF in raw and _MARK_BYTES in raw:
+        return False
+    try:
+        pa.StringArray.from_buffers(1, pa.py_buffer(struct.pack("=ii", 0, len(raw))), pa.py_buffer(raw)).validate(
+            full=True
+        )
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+_LEAST_BYTES = 64  # of a part at a time: the few that a cut character leaves over are not worth a read
 # Long enough for every last row that people look at; see `csv.never_closed`.
 _TAIL_BYTES = 64 * 1024
