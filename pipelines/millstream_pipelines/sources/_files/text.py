@@ -92,8 +92,9 @@ class Utf8Blocks(io.RawIOBase):
                     self._decoder.setstate((joined[len(whole) :], 0))
                     return whole
             text = self._decoder.decode(raw, final=not raw)
-            if not raw and (self._begun or text) and not ((self._held or self.tail) + text.encode()).endswith((b"\n", b"\r")):
-                text += "\n"
+            if not raw and (self._begun or text):
+                end = (self._held or self.tail) + text.encode()
+                text += "" if end.endswith((b"\n", b"\r")) else "\n"
             self._begun = self._begun or bool(text)
             if text:
                 given = text.encode()

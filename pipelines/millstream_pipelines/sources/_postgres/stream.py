@@ -18,7 +18,7 @@ from millstream_pipelines.sources._postgres.exact import exact
 if TYPE_CHECKING:
     from millstream_pipelines.sources._postgres.config import PostgresConfig
 
-_DRIVER_BATCH_BYTES = 16 * 1024 * 1024  # three batches are in flight in a run; larger ones were not faster
+_DRIVER_BATCH_BYTES = 4 * 1024 * 1024  # several batches are in flight in a run; larger ones were not faster
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 

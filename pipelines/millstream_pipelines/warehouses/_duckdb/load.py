@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from millstream_pipelines.warehouses._duckdb.lease import Lease
 from millstream_pipelines.warehouses._duckdb.quarantine import DuckDBReplaying
 from millstream_pipelines.warehouses._duckdb.tables import SCHEMA, fit, read_table
 from millstream_pipelines.warehouses.base import DONE, Chunk, Counts, LoadSpec
+from millstream_pipelines.warehouses.content_hash import content_hash
 from millstream_pipelines.warehouses.names import quote_table
 from millstream_pipelines.warehouses.row_json import message_text, row_text, storable
 
@@ -55,7 +55,7 @@ class DuckDBLoad:
         self._staged_rows = 0
         self._settled = False
         self._shaped_inside = False
-        self._digest = hashlib.blake2b(digest_size=16)
+        self._digest = content_hash()
 
     @contextmanager
     def _translating(self, doing: str) -> Iterator[None]:

@@ -6,7 +6,6 @@ those of a row that a later one of its key replaces are duplicates, those of a r
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from millstream_pipelines.warehouses._postgres.copying import CopyIn
 from millstream_pipelines.warehouses._postgres.native import is_native
 from millstream_pipelines.warehouses._postgres.tables import fit_keyed, shaped
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
+from millstream_pipelines.warehouses.content_hash import content_hash
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Child:
         self.counts = Counts()
         self._stage: Schema | None = None
         self._staged_rows = 0
-        self._digest = hashlib.blake2b(digest_size=16)
+        self._digest = content_hash()
 
     @property
     def target(self) -> str:

@@ -7,11 +7,11 @@ sooner sign of a refusal), so a long one is cut into several, each of some 100 M
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -20,25 +20,28 @@ from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.raw_copy import HEADER, TRAILER, SinkClosedError
+from millstream_pipelines.warehouses.content_hash import Digest
 
 _SPAN_BYTES = 128 * 1024 * 1024
 _SPAN_S = 10.0
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 1024 * 1024  # each read needs the interpreter, for which it may have to wait
+_AHEAD_BYTES = 4 * 1024 * 1024  # a server that is fed piece by piece would wait for each
 _PATIENCE_S = (0.5, 5.0)  # before the statement is cancelled, before the socket is shut
 
 
 class CopyIn:
     """Rows on their way into one table. `digest` hashes them, without headers and trailers.
 
-    Memory: the piece that is being sent and one that waits.
+    Memory: the piece that is being sent, and pieces of some 4 MiB that wait.
     """
 
-    def __init__(self, connection: Connection, statement: str, digest: hashlib.blake2b) -> None:
+    def __init__(self, connection: Connection, statement: str, digest: Digest) -> None:
         self.rows = 0
         """How many the server took; known after `finish`."""
         self._connection, self._statement, self._digest = connection, statement, digest
         self._changed = threading.Condition()
-        self._waiting: bytes | memoryview | None = None
+        self._waiting: deque[bytes | memoryview] = deque()
+        self._waiting_bytes = 0
         self._ended = self._aborted = self._done = False
         self._failure: BaseException | None = None
         self._unread = memoryview(b"")
@@ -50,11 +53,12 @@ class CopyIn:
     def send(self, piece: bytes | memoryview) -> None:
         """Hand over whole rows; wait while the server is behind. SinkClosedError: `finish` says why."""
         with self._changed:
-            while self._waiting is not None and not self._done and not self._aborted:
+            while self._waiting_bytes >= _AHEAD_BYTES and not self._done and not self._aborted:
                 self._changed.wait()
             if self._done or self._aborted:
                 raise SinkClosedError
-            self._waiting = piece
+            self._waiting.append(piece)
+            self._waiting_bytes += len(piece)
             self._changed.notify_all()
 
     def finish(self) -> int:
@@ -140,10 +144,13 @@ class CopyIn:
 
     def _take(self) -> bytes | memoryview | None:
         with self._changed:
-            while self._waiting is None and not self._ended:
+            while not self._waiting and not self._ended:
                 self._changed.wait()
             if self._aborted:
                 raise SinkClosedError
-            piece, self._waiting = self._waiting, None
+            if not self._waiting:
+                return None
+            piece = self._waiting.popleft()
+            self._waiting_bytes -= len(piece)
             self._changed.notify_all()
             return piece

@@ -16,13 +16,15 @@ from millstream_pipelines import moments
 from millstream_pipelines.raw_copy import TRAILER
 from millstream_pipelines.schema import Schema
 
-_SLICE_ROWS = 10_000  # encoded pieces stay a few MiB, so a batch is never in memory twice
+_SLICE_BYTES = 2 * 1024 * 1024  # of a batch: it is never in memory twice
 
 
 def encoded(rows: pa.RecordBatch, schema: Schema) -> Iterator[memoryview]:
     """Yield the rows as a binary COPY has them, without header and trailer, in pieces of a few MiB."""
-    for start in range(0, rows.num_rows, _SLICE_ROWS):
-        part = _converted(rows.slice(start, _SLICE_ROWS), schema)
+    slices = -(-rows.nbytes // _SLICE_BYTES) or 1
+    slice_rows = -(-rows.num_rows // slices) or 1
+    for start in range(0, rows.num_rows, slice_rows):
+        part = _converted(rows.slice(start, slice_rows), schema)
         encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(part.schema, _encoders(part, schema))
         encoder.write_header()
         first = encoder.write_batch(part)

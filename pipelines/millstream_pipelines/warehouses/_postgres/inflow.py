@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ from millstream_pipelines.warehouses._postgres.connection import run
 from millstream_pipelines.warehouses._postgres.copying import CopyIn
 from millstream_pipelines.warehouses._postgres.poison import Poison, refused_counts, settled
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
+from millstream_pipelines.warehouses.content_hash import Digest, content_hash
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,9 +29,7 @@ _MAX_REJECTS = 5_000  # kept in memory until the COPY ends for them
 class Inflow:
     """What has come in since the last commit. `seq`: the transaction's number; `plan`: how its rows go."""
 
-    def __init__(
-        self, connection: Connection, spec: LoadSpec, seq: int, plan: stage.StagePlan, digest: hashlib.blake2b
-    ) -> None:
+    def __init__(self, connection: Connection, spec: LoadSpec, seq: int, plan: stage.StagePlan, digest: Digest) -> None:
         self.plan = plan
         self.counts = Counts()
         """What became of the rows so far; `read` is the caller's."""
@@ -151,7 +149,7 @@ class Inflow:
         """Run one COPY to its end; only what the server took is hashed."""
         from millstream_pipelines.warehouses._postgres.encoding import encoded
 
-        digest = hashlib.blake2b(digest_size=16)
+        digest = content_hash()
         copy = self._copy = CopyIn(self._connection, stage.copy_statement(self.plan, self._spec.target), digest)
         with suppress(SinkClosedError):  # `finish` says why
             for piece in encoded(rows, self.plan.columns):

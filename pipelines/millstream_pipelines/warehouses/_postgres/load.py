@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.merging import fitted
 from millstream_pipelines.warehouses._postgres.tables import shaped
 from millstream_pipelines.warehouses.base import DONE, Chunk, Counts, LoadSpec
+from millstream_pipelines.warehouses.content_hash import content_hash
 from millstream_pipelines.warehouses.names import quote_table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class PostgresLoad:
     def _reset(self) -> None:
         self._counts = Counts()
         self._inflow: Inflow | None = None
-        self._digest = hashlib.blake2b(digest_size=16)
+        self._digest = content_hash()
         self._careful = False
         self._settled = False
         self._shaped_inside = False
