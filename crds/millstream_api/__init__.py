@@ -2,6 +2,7 @@
 
 from millstream_api.kinds import BY_NAME, KINDS, Kind
 from millstream_api.meta import API_VERSION, GROUP, VERSION
+from millstream_api.retention_report import PlannedStep, RetentionReport, TableReport
 from millstream_api.run_options import RunOptions
 from millstream_api.run_plan import Endpoint, RunPlan
 from millstream_api.run_report import CheckResult, Drift, ExitCode, RunReport, StreamReport
@@ -17,8 +18,11 @@ __all__ = [
     "Endpoint",
     "ExitCode",
     "Kind",
+    "PlannedStep",
+    "RetentionReport",
     "RunOptions",
     "RunPlan",
     "RunReport",
     "StreamReport",
+    "TableReport",
 ]

@@ -8,7 +8,8 @@ from millstream_api.datasource import DataSourceSpec, DataSourceStatus
 from millstream_api.meta import ApiModel, ConditionedStatus
 from millstream_api.pipeline import PipelineSpec, PipelineStatus
 from millstream_api.pipelinerun import PipelineRunSpec, PipelineRunStatus
-from millstream_api.retentionpolicy import RetentionPolicySpec, RetentionPolicyStatus
+from millstream_api.retention_report import RetentionPolicyStatus
+from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.warehouse import WarehouseSpec, WarehouseStatus
 
 Column = tuple[str, str, str]  # header, type, JSON path
@@ -190,19 +191,19 @@ KINDS: tuple[Kind, ...] = (
         (
             ("Warehouse", "string", ".spec.warehouseRef.name"),
             ("Keep", "string", ".spec.keep.age"),
+            ("Schedule", "string", ".spec.schedule.cron"),
+            ("Live", "integer", ".status.live"),
+            ("Archived", "integer", ".status.archived"),
+            ("Dropped", "integer", ".status.dropped"),
             _READY,
             _REASON,
             _AGE,
         ),
         (".spec.warehouseRef.name",),
         {
-            "keep": (
-                (
-                    "has(self.age) || has(self.size) || has(self.rows)",
-                    "give at least one of age, size, rows",
-                ),
-            ),
-            "holds[]": (("self.from < self.to", "from must be before to"),),
+            "tables[]": (("has(self.name) != has(self.schema)", "give name or schema, one of them"),),
+            "keep": (("has(self.diskPressure) == has(self.diskSize)", "diskPressure and diskSize go together"),),
+            "holds[]": (("!has(self.from) || !has(self.to) || self.from != self.to", "from must be before to"),),
         },
     ),
 )

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cronsim import CronSim, CronSimError
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from millstream_api.meta import ApiModel, ConditionedStatus, ObjectRef, PodOverrides, StatusModel
+from millstream_api.schedule import Cron
 from millstream_api.stream import CheckSpec, Duration, Identifier, StreamSpec, TableName
 
 
-class Schedule(ApiModel):
+class Schedule(Cron):
     """When a Pipeline runs; the fields of a CronJob."""
 
-    cron: str = Field(
-        max_length=100,
-        pattern=r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|\S+ +\S+ +\S+ +\S+ +\S+)$",
-        description="Five cron fields (minute hour day month weekday) or a macro such as `@hourly`.",
-    )
-    time_zone: str = Field(
-        default="Etc/UTC",
-        max_length=64,
-        pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$",
-        description="IANA time zone of the cron fields, for example `America/New_York`.",
-    )
     concurrency_policy: Literal["Allow", "Forbid", "Replace"] = Field(
         default="Forbid", description="What happens when a run is due while one is active; manual runs obey it too."
     )
@@ -44,30 +31,6 @@ class Schedule(ApiModel):
     jitter_seconds: int = Field(
         default=0, ge=0, le=3600, description="A run starts up to this many seconds late, so that runs do not gather."
     )
-
-    @field_validator("cron")
-    @classmethod
-    def _due_some_day(cls, cron: str) -> str:
-        if cron.startswith("@"):
-            return cron
-        try:
-            CronSim(cron, datetime(2000, 1, 1, tzinfo=UTC))
-        except CronSimError as error:
-            raise ValueError(
-                f"'{cron}' is no cron expression ({error}); write five fields, e.g. '*/15 * * * *'"
-            ) from error
-        return cron
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(
-                f"'{zone}' is no IANA time zone; write one such as 'Europe/Berlin' or 'Etc/UTC'"
-            ) from error
-        return zone
 
 
 class TransformSpec(ApiModel):

@@ -1,80 +1,178 @@
-"""RetentionPolicy: partitions made ahead, how long rows stay, where they go."""
+"""RetentionPolicy: partitions made ahead, how long rows stay, where they go, and how they are erased."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from millstream_api.meta import ApiModel, ConditionedStatus, ObjectRef, PodOverrides, SecretRef
-from millstream_api.stream import Identifier, TableName
+from millstream_api.meta import ApiModel, ObjectRef, PodOverrides, SecretRef
+from millstream_api.schedule import ZONE_PATTERN, Cron, known_zone
+from millstream_api.stream import Duration, Identifier, TableName
 
 CalendarSpan = Annotated[
     str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]* (hour|day|week|month|quarter|year)s?$")
 ]
-Day = Annotated[str, StringConstraints(max_length=10, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+Interval = Annotated[
+    str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]*( (hour|day|week|month|quarter|year)s?)?$")
+]
+Bound = Annotated[
+    str,
+    StringConstraints(max_length=40, pattern=r"^(-?[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9:]+)?)?)$"),
+]
+Size = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
 
 
 class PartitionBy(ApiModel):
-    """How a table is cut."""
+    """How a table is cut into ranges."""
 
-    column: Identifier = Field(description="Column of time, date or integer type.")
-    interval: CalendarSpan = Field(description="Width of a partition, for example `1 month`.")
-    time_zone: str = Field(default="Etc/UTC", max_length=64, description="IANA time zone the bounds are computed in.")
+    column: Identifier = Field(description="Column of type timestamptz, timestamp, date or integer.")
+    interval: Interval = Field(
+        description="Width of a partition, for example `1 month`; a bare number for a column of integers."
+    )
+    time_zone: str = Field(
+        default="Etc/UTC",
+        max_length=64,
+        pattern=ZONE_PATTERN,
+        description="IANA time zone in which days and months begin and end.",
+    )
     premake: int = Field(default=3, ge=1, le=100, description="Partitions made ahead of the current one.")
+    convert: bool = Field(
+        default=False,
+        description="True: a plain table is turned into a partitioned one while it is used. False: it is refused.",
+    )
 
-
-class RetainedTable(ApiModel):
-    """A table the policy owns."""
-
-    name: TableName = Field(description="Table, `schema.table`.")
-    partition_by: PartitionBy | None = Field(default=None, description="How the table is cut.")
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        return known_zone(zone)
 
 
 class Keep(ApiModel):
-    """How long rows stay; the first limit that is reached counts."""
+    """How long rows stay; whichever limit is reached first counts. Whole partitions leave, oldest first."""
 
-    age: CalendarSpan | None = Field(default=None, description="Largest age, for example `13 months`.")
-    size: str | None = Field(default=None, max_length=32, description="Largest size, for example `200Gi`.")
-    rows: int | None = Field(default=None, ge=1, description="Largest number of rows.")
+    age: CalendarSpan | None = Field(
+        default=None, description="A partition leaves when its newest possible row is older, for example `13 months`."
+    )
+    size: Size | None = Field(
+        default=None, description="Largest size of a table with its indexes, for example `200Gi`."
+    )
+    rows: int | None = Field(default=None, ge=1, description="Largest number of rows of a table, as estimated.")
+    disk_pressure: str | None = Field(
+        default=None,
+        max_length=8,
+        pattern=r"^([1-9]|[1-9][0-9]|100)%$",
+        description="Share of `diskSize` that the database may take, for example `85%`.",
+    )
+    disk_size: Size | None = Field(
+        default=None, description="Size of the warehouse's disk, which PostgreSQL does not tell; for `diskPressure`."
+    )
+
+    @model_validator(mode="after")
+    def _pressure_of_what(self) -> Self:
+        if (self.disk_pressure is None) != (self.disk_size is None):
+            raise ValueError("`diskPressure` and `diskSize` go together: give both or neither")
+        return self
+
+
+class RetainedTable(ApiModel):
+    """A table, or every table of a schema whose name fits a pattern."""
+
+    name: TableName | None = Field(default=None, description="Table, `schema.table`.")
+    schema_: Identifier | None = Field(default=None, alias="schema", description="Every fitting table of this schema.")
+    pattern: str = Field(
+        default="*", max_length=127, description="With `schema`: names that fit, `*` stands for any characters."
+    )
+    partition_by: PartitionBy | None = Field(
+        default=None, description="How the table is cut; empty for one that is cut already and gets no partitions here."
+    )
+    keep: Keep | None = Field(default=None, description="Limits of this table in place of the policy's.")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.name is None) == (self.schema_ is None):
+            raise ValueError("give `name` or `schema`, one of them")
+        return self
+
+
+class ArchiveKeep(ApiModel):
+    """How long archives stay."""
+
+    age: CalendarSpan = Field(description="An archive expires when its newest possible row is older than this.")
 
 
 class Archive(ApiModel):
-    """Where expired partitions go before they are dropped."""
+    """Where partitions go before they are dropped. An archive is read back and compared before it counts."""
 
-    url: str = Field(min_length=1, max_length=1024, description="`s3://bucket/prefix`, `gs://…` or `file:///…`.")
-    endpoint: str | None = Field(default=None, max_length=1024, description="S3-compatible endpoint.")
-    secret_ref: SecretRef | None = Field(default=None, description="Secret with the store's credentials.")
+    url: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=r"^(s3|gs|file)://.+$",
+        description="`s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`.",
+    )
+    endpoint: str | None = Field(default=None, max_length=1024, description="Endpoint of an S3-compatible store.")
+    region: str | None = Field(default=None, max_length=64, description="Region of the bucket.")
+    secret_ref: SecretRef | None = Field(
+        default=None, description="Secret with `accessKeyId` and `secretAccessKey`, or `serviceAccountKey`."
+    )
     format: Literal["parquet"] = Field(default="parquet", description="File format.")
-    keep: Keep | None = Field(default=None, description="How long archives stay; empty means for ever.")
+    keep: ArchiveKeep | None = Field(default=None, description="How long archives stay; empty means for ever.")
 
 
 class Hold(ApiModel):
-    """A range that nothing may remove."""
+    """A range that nothing may remove, whatever the limits say."""
 
     name: Identifier = Field(description="Name of the hold, for example a case number.")
     table: TableName = Field(description="Table that is held.")
-    from_: Day = Field(alias="from", description="First day held.")
-    to: Day = Field(description="First day no longer held.")
+    from_: Bound | None = Field(default=None, alias="from", description="First value held; empty means all before.")
+    to: Bound | None = Field(default=None, description="First value no longer held; empty means all after.")
+
+
+class Erasure(ApiModel):
+    """Rows that must go everywhere: from live partitions, quarantine and archives."""
+
+    table: TableName = Field(description="Table whose rows are erased.")
+    where: str = Field(min_length=1, max_length=10000, description="SQL condition of the rows, for example `id = 7`.")
+    reason: str = Field(min_length=1, max_length=253, description="Why, for the receipt; no personal data.")
+
+
+class Costs(ApiModel):
+    """What a month of storage costs, to say what a plan saves."""
+
+    warehouse: float = Field(ge=0, description="Price of one GB in the warehouse for a month.")
+    archive: float = Field(default=0, ge=0, description="Price of one GB in the archive for a month.")
+    currency: str = Field(default="USD", max_length=8, description="Currency of both.")
 
 
 class RetentionPolicySpec(ApiModel):
     """The life cycle of tables: cut, keep, archive, drop."""
 
-    warehouse_ref: ObjectRef = Field(description="The Warehouse that holds the tables.")
+    warehouse_ref: ObjectRef = Field(description="The Warehouse that holds the tables; of type postgres.")
     tables: list[RetainedTable] = Field(min_length=1, max_length=500, description="Tables the policy owns.")
-    keep: Keep = Field(default_factory=Keep, description="How long rows stay.")
+    keep: Keep = Field(default_factory=Keep, description="How long rows stay; empty means for ever.")
     archive: Archive | None = Field(default=None, description="Where rows go first; empty means they are dropped.")
-    grace: CalendarSpan = Field(default="7 days", description="How long a detached partition stays before the drop.")
-    holds: list[Hold] = Field(default_factory=list, max_length=500, description="Ranges that nothing may remove.")
-    schedule: str = Field(default="30 2 * * *", max_length=100, description="Five cron fields.")
-    time_zone: str = Field(default="Etc/UTC", max_length=64, description="IANA time zone of the schedule.")
-    approval: Literal["automatic", "manual"] = Field(
-        default="automatic", description="`manual`: nothing irreversible until the plan's digest is approved."
+    grace: CalendarSpan = Field(
+        default="7 days", description="How long a detached partition stays in the warehouse before it is dropped."
     )
+    holds: list[Hold] = Field(default_factory=list, max_length=500, description="Ranges that nothing may remove.")
+    delete: list[Erasure] = Field(default_factory=list, max_length=100, description="Rows to erase everywhere.")
+    schedule: Cron = Field(
+        default_factory=lambda: Cron(cron="30 2 * * *"), description="When the policy is carried out."
+    )
+    approval: Literal["automatic", "manual"] = Field(
+        default="automatic",
+        description="`manual`: nothing is dropped or erased until the plan's digest is approved by the annotation "
+        "`millstream.dev/approve`.",
+    )
+    lock_timeout: Duration = Field(
+        default="1s", description="How long a change of a table may wait for its lock, and so hold up others, per try."
+    )
+    costs: Costs | None = Field(default=None, description="Prices of storage, to say what is saved.")
     suspend: bool = Field(default=False, description="True stops new runs.")
+    timeout_seconds: int = Field(
+        default=86400,
+        ge=60,
+        le=2592000,
+        description="A run that takes longer is ended and goes on at the next, in seconds.",
+    )
     pod: PodOverrides | None = Field(default=None, description="Overrides for the run's pod.")
-
-
-class RetentionPolicyStatus(ConditionedStatus):
-    """What the policy did last."""

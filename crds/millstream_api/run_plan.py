@@ -10,10 +10,11 @@ from pydantic import Field
 
 from millstream_api.meta import ApiModel
 from millstream_api.pipeline import PipelineSpec
+from millstream_api.retentionpolicy import RetentionPolicySpec
 
 PLAN_KEY = "plan.json"
 PLAN_DIR = "/millstream/plan"
-SECRETS_DIR = "/millstream/secrets"  # one folder per role below it: source, warehouse
+SECRETS_DIR = "/millstream/secrets"  # one folder per role below it: source, warehouse, archive
 
 
 class Endpoint(ApiModel):
@@ -29,13 +30,15 @@ class RunPlan(ApiModel):
     """What to do, in full. A run needs this, its mounted Secrets and nothing else."""
 
     version: int = Field(default=1, description="Version of this document.")
-    action: Literal["run", "probe-source", "probe-warehouse"] = Field(description="What the runner is to do.")
+    action: Literal["run", "probe-source", "probe-warehouse", "retain"] = Field(description="What the runner is to do.")
     namespace: str = Field(description="Namespace of the owner.")
-    name: str = Field(description="Name of the owner (Pipeline, DataSource or Warehouse).")
+    name: str = Field(description="Name of the owner (Pipeline, DataSource, Warehouse or RetentionPolicy).")
     uid: str = Field(default="", description="UID of the owner: the identity of its state in the warehouse.")
     source: Endpoint | None = Field(default=None, description="Where rows come from.")
     warehouse: Endpoint | None = Field(default=None, description="Where rows go.")
     pipeline: PipelineSpec | None = Field(default=None, description="The Pipeline's spec, for action `run`.")
+
+    policy: RetentionPolicySpec | None = Field(default=None, description="The policy's spec, for action `retain`.")
 
     def document(self) -> str:
         """Return the canonical JSON text: equal plans give equal texts."""

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from millstream_api.datasource import StreamStatus
 from millstream_api.meta import StatusModel
+from millstream_api.retention_report import RetentionReport
 
 MAX_REPORT_BYTES = 4096
 
@@ -102,6 +103,9 @@ class RunReport(StatusModel):
     discovered: list[StreamStatus] = Field(default_factory=list, description="Streams a probe found.")
     discovered_count: int = Field(default=0, description="How many streams a probe found.")
     server_version: str | None = Field(default=None, description="Version a probed warehouse reports.")
+    retention: RetentionReport | None = Field(
+        default=None, description="What a run of a RetentionPolicy found and did."
+    )
     metadata_version: int | None = Field(default=None, description="Version of a probed `_millstream` schema.")
 
     def fitted(self, limit_bytes: int = MAX_REPORT_BYTES) -> bytes:
@@ -144,6 +148,11 @@ def _shrink(report: RunReport) -> bool:
     if wide is not None and len(wide.columns) > 5:
         wide.columns = wide.columns[: max(5, len(wide.columns) // 2)]
         return True
+    retention = report.retention
+    for rows in (retention.plan, retention.tables) if retention is not None else ():
+        if rows:
+            rows.pop()
+            return True
     for details in (report.discovered, report.drift, report.streams, report.checks):
         if details:
             details.pop()

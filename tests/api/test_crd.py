@@ -70,7 +70,7 @@ def test_check_finds_nothing_to_write() -> None:
         ("Pipeline", ".schedule.concurrencyPolicy", "default", "Forbid"),
         ("Pipeline", ".pod.env", "additionalProperties", {"type": "string"}),
         ("RetentionPolicy", ".archive.format", "enum", ["parquet"]),
-        ("RetentionPolicy", ".holds[].from", "pattern", "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
+        ("RetentionPolicy", ".approval", "enum", ["automatic", "manual"]),
     ],
 )
 def test_field_says(kind: str, path: str, word: str, value: Any) -> None:

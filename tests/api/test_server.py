@@ -89,10 +89,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Pipeline", pipeline_spec(schedule={"cron": "0 * * * *", "timeZone": "../etc"}), "spec.schedule.timeZone"),
     ("Pipeline", pipeline_spec(retries={"limit": 99}), "spec.retries.limit"),
     ("Pipeline", pipeline_spec(pod={"memory": "lots"}), "spec.pod.memory"),
-    ("RetentionPolicy", retention_spec(keep={}), "give at least one of age, size, rows"),
+    ("RetentionPolicy", retention_spec(keep={"diskPressure": "85%"}), "diskPressure and diskSize go together"),
+    ("RetentionPolicy", retention_spec(tables=[{"pattern": "*"}]), "give name or schema, one of them"),
     (
         "RetentionPolicy",
-        retention_spec(holds=[{"name": "h", "table": "a.b", "from": "2026-02-01", "to": "2026-01-01"}]),
+        retention_spec(holds=[{"name": "h", "table": "a.b", "from": "2026-02-01", "to": "2026-02-01"}]),
         "from must be before to",
     ),
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from millstream_api import conditions
-from millstream_api.retentionpolicy import RetentionPolicySpec, RetentionPolicyStatus
+from millstream_api.retention_report import RetentionPolicyStatus
+from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_operator.reconcile.observed import Body, Context
 from millstream_operator.reconcile.outcome import Outcome
 from millstream_operator.reconcile.standing import Standing, settled, stalled, status_of, turning_point

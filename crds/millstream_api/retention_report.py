@@ -1,0 +1,79 @@
+"""What a run of a RetentionPolicy found and did: per table, and the plan of what comes next."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from millstream_api.meta import ConditionedStatus, StatusModel
+
+Step = Literal["create", "convert", "split", "detach", "archive", "drop", "expire", "erase", "keep"]
+
+
+class PlannedStep(StatusModel):
+    """One thing that a run would do, or would do if nothing stood in its way."""
+
+    table: str = Field(description="Table.")
+    step: Step = Field(description="What would be done.")
+    partition: str = Field(default="", description="Partition it concerns.")
+    from_: str = Field(default="", alias="from", description="First value of its range.")
+    to: str = Field(default="", description="First value behind its range.")
+    why: str = Field(default="", description="Which limit asks for it.")
+    bytes: int = Field(default=0, description="Bytes that leave the warehouse with it.")
+    rows: int = Field(default=0, description="Rows, as estimated.")
+    blocked_by: str = Field(default="", description="What stands in its way, by name; empty when nothing does.")
+    irreversible: bool = Field(default=False, description="Whether it waits for approval where approval is manual.")
+
+
+class TableReport(StatusModel):
+    """How one table stands after a run."""
+
+    name: str = Field(description="Table.")
+    outcome: Literal["done", "blocked", "failed"] = Field(description="What became of it.")
+    message: str = Field(default="", description="What was done, or what stands in the way and what to do.")
+    live: int = Field(default=0, description="Partitions that are attached.")
+    detached: int = Field(default=0, description="Partitions that wait, archived or not, for their drop.")
+    archived: int = Field(default=0, description="Ranges with a verified archive, dropped or not.")
+    dropped: int = Field(default=0, description="Ranges that have left the warehouse.")
+    held: int = Field(default=0, description="Partitions that a hold keeps.")
+    horizon: str | None = Field(default=None, description="First value that no partition takes yet.")
+    oldest: str | None = Field(default=None, description="First value of the oldest attached partition.")
+    archived_bytes: int = Field(default=0, description="Bytes of verified archives in the store.")
+    pending_bytes: int = Field(default=0, description="Bytes in the warehouse that wait for their archive or drop.")
+    dropped_bytes: int = Field(default=0, description="Bytes that have left the warehouse, ever.")
+    verified_at: str | None = Field(default=None, description="When an archive was last read back, RFC 3339 UTC.")
+    lock_wait_seconds: float = Field(default=0, description="Time this run spent waiting for locks.")
+
+
+class RetentionReport(StatusModel):
+    """The result of one run of a policy."""
+
+    digest: str = Field(default="", description="Names the irreversible steps that are planned; what one approves.")
+    approved: bool = Field(default=True, description="Whether irreversible steps may be taken.")
+    tables: list[TableReport] = Field(default_factory=list, description="Per table; at most 50 are listed.")
+    tables_count: int = Field(default=0, description="How many tables there are, listed or not.")
+    plan: list[PlannedStep] = Field(default_factory=list, description="What comes next; at most 50 are listed.")
+    plan_count: int = Field(default=0, description="How many steps are planned, listed or not.")
+    bytes: int = Field(default=0, description="Bytes that would leave the warehouse.")
+    saving: str = Field(default="", description="What is saved a month, such as `12.40 USD`.")
+    blocked: int = Field(default=0, description="Steps that something stands in the way of.")
+
+
+class RetentionPolicyStatus(ConditionedStatus):
+    """How the tables stand, and what the next run would do."""
+
+    plan: RetentionReport | None = Field(default=None, description="Newest report: tables, and the plan as a dry run.")
+    plan_name: str | None = Field(default=None, description="Name of the ConfigMap with the current RunPlan.")
+    cron_job: str | None = Field(default=None, description="Name of the CronJob.")
+    active_job: str | None = Field(default=None, description="Job that has not ended.")
+    last_job: str | None = Field(default=None, description="Newest Job whose report was read.")
+    last_run_at: str | None = Field(default=None, description="When it ended, RFC 3339 UTC.")
+    last_success_at: str | None = Field(default=None, description="When a run last did all it should, RFC 3339 UTC.")
+    last_trigger: str | None = Field(default=None, description="Newest value of the `millstream.dev/run` annotation.")
+    live: int | None = Field(default=None, description="Attached partitions of all tables.")
+    archived: int | None = Field(default=None, description="Ranges with a verified archive.")
+    dropped: int | None = Field(default=None, description="Ranges that have left the warehouse.")
+
+
+__all__ = ["PlannedStep", "RetentionPolicyStatus", "RetentionReport", "Step", "TableReport"]
