@@ -2,6 +2,7 @@
 
 from millstream_api.kinds import BY_NAME, KINDS, Kind
 from millstream_api.meta import API_VERSION, GROUP, VERSION
+from millstream_api.retention_options import RETENTION_ENV, Restore, RetentionOptions
 from millstream_api.retention_report import PlannedStep, RetentionReport, TableReport
 from millstream_api.run_options import RunOptions
 from millstream_api.run_plan import Endpoint, RunPlan
@@ -12,6 +13,7 @@ __all__ = [
     "BY_NAME",
     "GROUP",
     "KINDS",
+    "RETENTION_ENV",
     "VERSION",
     "CheckResult",
     "Drift",
@@ -19,6 +21,8 @@ __all__ = [
     "ExitCode",
     "Kind",
     "PlannedStep",
+    "Restore",
+    "RetentionOptions",
     "RetentionReport",
     "RunOptions",
     "RunPlan",

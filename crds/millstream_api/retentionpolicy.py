@@ -156,9 +156,7 @@ class RetentionPolicySpec(ApiModel):
     )
     holds: list[Hold] = Field(default_factory=list, max_length=500, description="Ranges that nothing may remove.")
     delete: list[Erasure] = Field(default_factory=list, max_length=100, description="Rows to erase everywhere.")
-    schedule: Cron = Field(
-        default_factory=lambda: Cron(cron="30 2 * * *"), description="When the policy is carried out."
-    )
+    schedule: Cron = Field(default_factory=lambda: Cron(cron="30 2 * * *"), description="When the policy runs.")
     approval: Literal["automatic", "manual"] = Field(
         default="automatic",
         description="`manual`: nothing is dropped or erased until the plan's digest is approved by the annotation "
@@ -173,6 +171,6 @@ class RetentionPolicySpec(ApiModel):
         default=86400,
         ge=60,
         le=2592000,
-        description="A run that takes longer is ended and goes on at the next, in seconds.",
+        description="A run that takes longer ends, and goes on at the next, in seconds.",
     )
     pod: PodOverrides | None = Field(default=None, description="Overrides for the run's pod.")

@@ -103,9 +103,7 @@ class RunReport(StatusModel):
     discovered: list[StreamStatus] = Field(default_factory=list, description="Streams a probe found.")
     discovered_count: int = Field(default=0, description="How many streams a probe found.")
     server_version: str | None = Field(default=None, description="Version a probed warehouse reports.")
-    retention: RetentionReport | None = Field(
-        default=None, description="What a run of a RetentionPolicy found and did."
-    )
+    retention: RetentionReport | None = Field(default=None, description="What a run of a policy found and did.")
     metadata_version: int | None = Field(default=None, description="Version of a probed `_millstream` schema.")
 
     def fitted(self, limit_bytes: int = MAX_REPORT_BYTES) -> bytes:
