@@ -38,6 +38,23 @@ Place = Literal[
     "ending",  # everything is committed, the report is not recorded
     "reporting",  # the report is recorded, the termination log is not written
 ]
+RetentionPlace = Literal[
+    "partition-made",
+    "partition-checked",  # a filled table has its validated CHECK, and is not attached
+    "partition-attached",
+    "retiring",  # `_millstream.retired` says that a partition is to be detached
+    "detached",  # it is, and nobody has noted it
+    "exported",  # all files of an attempt are in the store, no manifest
+    "read-back",  # the files have been compared
+    "manifest-written",
+    "archived",
+    "dropping",  # inside the transaction that drops
+    "dropped",
+    "restored",  # the rows are back in a table of their own, not attached
+    "split-copied",
+    "split-switched",
+    "erased",  # live rows are gone, archives are not rewritten
+]
 Action = Literal["kill", "stop", "error"]
 
 
@@ -67,7 +84,7 @@ class _Armed:
 _armed: _Armed | None = None
 
 
-def reached(place: Place) -> None:
+def reached(place: Place | RetentionPlace) -> None:
     """Say that the run is at this place."""
     if _armed is not None:
         _armed.reached(place)
@@ -81,8 +98,9 @@ def arm(text: str | None) -> None:
         return
     place, _, rest = text.partition(":")
     nth, _, action = rest.partition(":")
-    if place not in get_args(Place):
-        raise unknown_value(VARIABLE, "place", place, get_args(Place))
+    known = (*get_args(Place), *get_args(RetentionPlace))
+    if place not in known:
+        raise unknown_value(VARIABLE, "place", place, known)
     if not nth.isdecimal() or nth == "0" or action not in get_args(Action):
         raise ConfigurationError(
             f"{VARIABLE} is '{text}'; write place:nth:action, nth from 1, action one of {', '.join(get_args(Action))}"

@@ -1,0 +1,108 @@
+"""Changes of tables that never hold up others for longer than the lock time-out: tried again until they get through.
+
+A statement that waits for a strong lock holds up everybody who comes after it. So each try waits for `lock_timeout`
+at most, gives its place in the queue back, and comes again a little later.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from millstream_pipelines.errors import RetriableError
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, translated
+
+_LOCKED = ("55P03", "40P01")  # lock not available, deadlock
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_PATIENCE_S = 120.0  # longer than almost every query; what waits longer goes on at the policy's next run
+
+_BLOCKERS = """
+SELECT string_agg(format('pid %%s (%%s, since %%s): %%s', pid, usename, xact_start::timestamp(0), left(query, 60)),
+  '; ')
+FROM pg_stat_activity WHERE pid IN (
+  SELECT pid FROM pg_locks WHERE relation = ANY(%s::regclass[]::oid[]) AND granted AND pid <> pg_backend_pid())
+"""
+
+
+class Ddl:
+    """One connection in autocommit, as DETACH CONCURRENTLY needs it. `waited_s`: time spent waiting for locks."""
+
+    def __init__(
+        self, config: PostgresConfig, owner: str, lock_timeout_s: float, patience_s: float = _PATIENCE_S
+    ) -> None:
+        self.owner, self.waited_s = owner, 0.0
+        self._timeout_ms, self._patience_s = max(1, int(lock_timeout_s * 1000)), patience_s
+        self.connection: Connection = connect(config, owner)
+        self.connection.autocommit = True
+
+    def __enter__(self) -> Ddl:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def rows(self, sql: str, arguments: Any = None) -> list[tuple[Any, ...]]:
+        """Ask, and return the rows. Errors of the server leave it as ours."""
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, arguments)
+                return list(cursor.fetchall()) if cursor.description else []
+        except psycopg2.Error as error:
+            raise translated(error, self.owner, "asking the warehouse") from error
+
+    def alone(self, doing: str, statement: str, tables: tuple[str, ...] = ()) -> None:
+        """Run a statement that allows no transaction around it. See `together`."""
+        self._patiently(doing, tables, lambda: self._execute([statement]))
+
+    def together(self, doing: str, statements: list[str], tables: tuple[str, ...] = ()) -> None:
+        """Run statements in one transaction; again from its start where a lock was not to be had in time.
+
+        `doing` and `tables` (quoted) are for the message: RetriableError names who holds the locks, and nothing is
+        changed then.
+        """
+        self._patiently(doing, tables, lambda: self._execute(["BEGIN", *statements, "COMMIT"]))
+
+    def _execute(self, statements: list[str]) -> None:
+        with self.connection.cursor() as cursor:
+            try:
+                for statement in statements:
+                    cursor.execute(statement)
+            except psycopg2.Error:
+                if not self.connection.closed:
+                    cursor.execute("ROLLBACK")
+                raise
+
+    def _patiently(self, doing: str, tables: tuple[str, ...], action: Callable[[], None]) -> None:
+        deadline = time.monotonic() + self._patience_s
+        wait_s = _FIRST_WAIT_S
+        while True:
+            started = time.monotonic()
+            try:
+                self._execute([f"SET lock_timeout = {self._timeout_ms}"])
+                action()
+            except psycopg2.Error as error:
+                self.waited_s += time.monotonic() - started
+                if error.pgcode not in _LOCKED:
+                    raise translated(error, self.owner, doing) from error
+                if time.monotonic() >= deadline:
+                    raise RetriableError(self._refused(doing, tables), reason="TableLocked") from error
+            else:
+                return
+            time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+            wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
+
+    def _refused(self, doing: str, tables: tuple[str, ...]) -> str:
+        found = self.rows(_BLOCKERS, (list(tables),))[0][0] if tables else None
+        who = f"held by {found}" if found else "whoever held it has gone meanwhile"
+        return (
+            f"{self.owner}: {doing}: the lock was not to be had in {self._patience_s:.0f} s, {self._timeout_ms} ms "
+            f"at a time; {who}. Nothing was changed; the next run tries again"
+        )
+
+
+__all__ = ["Ddl"]

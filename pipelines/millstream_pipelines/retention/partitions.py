@@ -1,0 +1,122 @@
+"""Partitions made, attached, detached and dropped, each with the weakest lock there is for it.
+
+`LIKE` + CHECK + ATTACH takes SHARE UPDATE EXCLUSIVE on the parent, where `PARTITION OF` would shut everybody out; the
+CHECK spares the scan. DETACH CONCURRENTLY takes the same lock, twice, and leaves the CHECK that a re-attach needs.
+Source: PostgreSQL manual, ALTER TABLE and 5.12.2.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from millstream_pipelines.failpoints import reached
+from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.facts import Partition, TableFacts
+from millstream_pipelines.retention.spans import Grid, Kind, Value, spelled, suffix
+from millstream_pipelines.warehouses.names import quote, quote_table
+
+_LONGEST_NAME = 63  # bytes, PostgreSQL's limit
+
+
+def partition_name(table: str, low: Value, grid: Grid) -> str:
+    """Return `schema.table_p20130101`, cut to PostgreSQL's 63 bytes with a hash where it would be longer."""
+    schema, _, name = table.rpartition(".")
+    end = f"_{suffix(low, grid.span, grid.zone, grid.kind)}"
+    if len(name.encode()) + len(end) > _LONGEST_NAME:
+        mark = f"_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+        name = name.encode()[: _LONGEST_NAME - len(end) - len(mark)].decode(errors="ignore") + mark
+    return f"{schema}.{name}{end}" if schema else f"{name}{end}"
+
+
+def missing_ranges(facts: TableFacts, grid: Grid, first: Value, last: Value) -> list[tuple[Value, Value]]:
+    """Return the ranges of the grid from the one of `first` to the one of `last` that no partition covers."""
+    wanted: list[tuple[Value, Value]] = []
+    low = grid.floor(first)
+    while low <= last:  # type: ignore[operator]  # both are of one kind
+        high = grid.next(low)
+        gap_low, gap_high = low, high
+        for part in facts.partitions:  # a range that an odd partition covers in part is cut to what is left
+            if (part.high is not None and part.high <= gap_low) or (part.low is not None and part.low >= gap_high):  # type: ignore[operator]
+                continue
+            if part.low is None or part.low <= gap_low:  # type: ignore[operator]
+                gap_low = gap_high if part.high is None else part.high
+            else:
+                gap_high = part.low
+        if gap_low < gap_high:  # type: ignore[operator]
+            wanted.append((gap_low, gap_high))
+        low = high
+    return wanted
+
+
+def condition(column: str, low: Value | None, high: Value | None, kind: Kind) -> str:
+    """Return the CHECK that makes an ATTACH for this range need no scan."""
+    name = quote(column)
+    parts = [f"{name} IS NOT NULL"]
+    parts += [f"{name} >= '{spelled(low, kind)}'::{_type(kind)}"] if low is not None else []
+    parts += [f"{name} < '{spelled(high, kind)}'::{_type(kind)}"] if high is not None else []
+    return " AND ".join(parts)
+
+
+def _type(kind: Kind) -> str:
+    return "bigint" if kind == "integer" else kind
+
+
+def bounds(low: Value | None, high: Value | None, kind: Kind) -> str:
+    """Return `FOR VALUES FROM … TO …`."""
+    first = "MINVALUE" if low is None else f"'{spelled(low, kind)}'"
+    last = "MAXVALUE" if high is None else f"'{spelled(high, kind)}'"
+    return f"FOR VALUES FROM ({first}) TO ({last})"
+
+
+def create(ddl: Ddl, facts: TableFacts, name: str, low: Value, high: Value) -> None:
+    """Make an empty partition and attach it. A table of that name left by a killed run is made anew if it is empty."""
+    child, parent = quote_table(name), quote_table(facts.name)
+    check = f"CONSTRAINT millstream_range CHECK ({condition(facts.column, low, high, facts.kind)})"
+    like = f"LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY"  # before PostgreSQL 17 a partition can have none
+    ddl.together(
+        f"making partition {name} of {facts.name}",
+        [
+            f"CREATE TABLE {child} ({like}, {check})",
+            f"ALTER TABLE {parent} ATTACH PARTITION {child} {bounds(low, high, facts.kind)}",
+            f"ALTER TABLE {child} DROP CONSTRAINT millstream_range",
+        ],
+        (parent,),
+    )
+    reached("partition-made")
+
+
+def attach(ddl: Ddl, facts: TableFacts, name: str, low: Value | None, high: Value | None) -> None:
+    """Attach a filled table. Its CHECK is made and validated first, which stops nobody; so ATTACH need not scan."""
+    child, parent = quote_table(name), quote_table(facts.name)
+    doing = f"attaching {name} to {facts.name}"
+    check = f"CONSTRAINT millstream_range CHECK ({condition(facts.column, low, high, facts.kind)})"
+    ddl.together(
+        doing,
+        [
+            f"ALTER TABLE {child} DROP CONSTRAINT IF EXISTS millstream_range",
+            f"ALTER TABLE {child} ADD {check} NOT VALID",
+        ],
+        (child,),
+    )
+    ddl.alone(doing, f"ALTER TABLE {child} VALIDATE CONSTRAINT millstream_range", (child,))
+    reached("partition-checked")
+    ddl.together(
+        doing,
+        [
+            f"ALTER TABLE {parent} ATTACH PARTITION {child} {bounds(low, high, facts.kind)}",
+            f"ALTER TABLE {child} DROP CONSTRAINT millstream_range",
+        ],
+        (parent, child),
+    )
+    reached("partition-attached")
+
+
+def detach(ddl: Ddl, table: str, partition: Partition) -> None:
+    """Detach, or finish a detach that was broken off; nobody is shut out, but every older transaction is waited for."""
+    child, parent = quote_table(partition.name), quote_table(table)
+    how = "FINALIZE" if partition.detaching else "CONCURRENTLY"
+    statement = f"ALTER TABLE {parent} DETACH PARTITION {child} {how}"
+    ddl.alone(f"detaching {partition.name} from {table}", statement, (parent, child))
+
+
+__all__ = ["attach", "bounds", "condition", "create", "detach", "missing_ranges", "partition_name"]

@@ -1,0 +1,168 @@
+"""Where partitions begin and end: calendar arithmetic in a time zone, half-open ranges, compared in UTC. Pure.
+
+Days, weeks, months begin at local midnight, so a day may have 23 or 25 hours; hours are counted in UTC, so that none is
+missing or double where the clocks change. Adding months to the 31st ends at the month's last day.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+Kind = Literal["timestamptz", "timestamp", "date", "integer"]
+Value = datetime | int
+"""A bound: an aware datetime in UTC (timestamptz), a naive one (timestamp, date), or a whole number."""
+
+KINDS: dict[str, Kind] = {
+    "timestamptz": "timestamptz", "timestamp": "timestamp", "date": "date",
+    "smallint": "integer", "integer": "integer", "bigint": "integer",
+}  # fmt: skip
+
+_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_SPAN = re.compile(r"([1-9]\d*)(?: (hour|day|week|month|quarter|year)s?)?")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A length: `count` hours, days, months, or whole numbers."""
+
+    count: int
+    unit: Literal["hour", "day", "month", "number"]
+
+    @classmethod
+    def of(cls, text: str) -> Span:
+        """Return the span of a text such as `13 months`, `1 week`, `100000`. ValueError when it is none."""
+        match = _SPAN.fullmatch(text)
+        if match is None:
+            raise ValueError(f"'{text}' is no length; write for example '1 month', '7 days' or, for integers, '100000'")
+        count, unit = int(match[1]), match[2]
+        if unit is None:
+            return cls(count, "number")
+        if unit in _MONTHS:
+            return cls(count * _MONTHS[unit], "month")
+        return cls(count, "hour") if unit == "hour" else cls(count * (7 if unit == "week" else 1), "day")
+
+    def before(self, moment: datetime, zone: ZoneInfo) -> datetime:
+        """Return the aware moment this much earlier, by the calendar of the zone."""
+        if self.unit == "hour":
+            return moment - timedelta(hours=self.count)
+        local = moment.astimezone(zone).replace(tzinfo=None)
+        earlier = local - timedelta(days=self.count) if self.unit == "day" else _months_later(local, -self.count)
+        return earlier.replace(tzinfo=zone).astimezone(UTC)
+
+    def after(self, moment: datetime, zone: ZoneInfo) -> datetime:
+        """Return the aware moment this much later, by the calendar of the zone."""
+        return Span(-self.count, self.unit).before(moment, zone)
+
+
+def _months_later(moment: datetime, months: int) -> datetime:
+    year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
+    last = calendar.monthrange(year, month + 1)[1]
+    return moment.replace(year=year, month=month + 1, day=min(moment.day, last))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All bounds of a table: one every `span`, for a column of this kind, days beginning in `zone`."""
+
+    kind: Kind
+    span: Span
+    zone: ZoneInfo
+
+    def floor(self, value: Value) -> Value:
+        """Return the bound at or before a value."""
+        if isinstance(value, int):
+            return value - value % self.span.count
+        if self.span.unit == "hour":
+            since = value - _origin(value)
+            return value - since % timedelta(hours=self.span.count)
+        local = self._local(value)
+        if self.span.unit == "day":  # counted from a Monday, so that weeks begin on one
+            days = (local.date() - date(2000, 1, 3)).days
+            start = datetime(2000, 1, 3) + timedelta(days=days - days % self.span.count)
+        else:
+            months = local.year * 12 + local.month - 1
+            year, month = divmod(months - months % self.span.count, 12)
+            start = datetime(year, month + 1, 1)
+        return self._stored(start)
+
+    def next(self, bound: Value, steps: int = 1) -> Value:
+        """Return the bound `steps` later (earlier, when negative)."""
+        if isinstance(bound, int):
+            return bound + steps * self.span.count
+        if self.span.unit == "hour":
+            return bound + timedelta(hours=steps * self.span.count)
+        local = self._local(bound)
+        if self.span.unit == "day":
+            return self._stored(local + timedelta(days=steps * self.span.count))
+        return self._stored(_months_later(local, steps * self.span.count))
+
+    def now(self, moment: datetime) -> datetime:
+        """Return an aware moment as a column of this kind would have it."""
+        return moment.astimezone(UTC) if self.kind == "timestamptz" else self._wall(moment)
+
+    def _wall(self, moment: datetime) -> datetime:
+        return moment.astimezone(self.zone).replace(tzinfo=None)
+
+    def _local(self, value: datetime) -> datetime:
+        return self._wall(value) if self.kind == "timestamptz" else value
+
+    def _stored(self, local: datetime) -> datetime:
+        if self.kind != "timestamptz":
+            return local
+        return local.replace(tzinfo=self.zone).astimezone(UTC)
+
+
+def _origin(value: datetime) -> datetime:
+    return datetime(2000, 1, 1, tzinfo=value.tzinfo)
+
+
+def spelled(value: Value, kind: Kind) -> str:
+    """Return a bound as PostgreSQL reads and prints it, in a session in UTC."""
+    if isinstance(value, int):
+        return str(value)
+    if kind == "date":
+        return f"{value:%Y-%m-%d}"
+    text = value.isoformat(" ", "microseconds" if value.microsecond else "seconds")
+    return text.replace("+00:00", "+00")
+
+
+def parsed(text: str, kind: Kind) -> Value:
+    """Return the value of a bound's text; a day alone is midnight. ValueError when it fits no such column."""
+    if kind == "integer":
+        return int(text)
+    value = datetime.fromisoformat(text)
+    if kind == "timestamptz":
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    if value.tzinfo is not None:
+        raise ValueError(f"'{text}' has a time zone, and the column has none")
+    return value
+
+
+def parsed_in(text: str, kind: Kind, zone: ZoneInfo) -> Value:
+    """Return the value a person meant: a day or time without offset is one of the zone."""
+    value = parsed(text, "timestamp" if kind == "timestamptz" and _naive(text) else kind)
+    if kind == "timestamptz" and isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=zone).astimezone(UTC)
+    return value
+
+
+def _naive(text: str) -> bool:
+    return datetime.fromisoformat(text).tzinfo is None
+
+
+def suffix(value: Value, span: Span, zone: ZoneInfo, kind: Kind) -> str:
+    """Return what a partition's name ends with: `p20130101`, with hours where they count, or the number."""
+    if isinstance(value, int):
+        return f"p{value}" if value >= 0 else f"pm{-value}"
+    if span.unit == "hour":
+        return f"p{value:%Y%m%d_%H}"
+    local = value.astimezone(zone) if kind == "timestamptz" else value
+    return f"p{local:%Y%m%d}"
+
+
+__all__ = ["KINDS", "Grid", "Kind", "Span", "Value", "parsed", "parsed_in", "spelled", "suffix"]
