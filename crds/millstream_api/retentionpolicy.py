@@ -128,6 +128,17 @@ class Hold(ApiModel):
     to: Bound | None = Field(default=None, description="First value no longer held; empty means all after.")
 
 
+class Dependent(ApiModel):
+    """A table that is computed from one of the policy's and must have seen a range before it leaves."""
+
+    table: TableName = Field(description="Table of the policy.")
+    name: TableName = Field(description="Rollup, mart or copy that is made from it.")
+    column: Identifier = Field(
+        description="Column of the dependent whose largest value says how far it has come, in the terms of "
+        "`partitionBy.column`."
+    )
+
+
 class Erasure(ApiModel):
     """Rows that must go everywhere: from live partitions, quarantine and archives."""
 
@@ -155,6 +166,9 @@ class RetentionPolicySpec(ApiModel):
         default="7 days", description="How long a detached partition stays in the warehouse before it is dropped."
     )
     holds: list[Hold] = Field(default_factory=list, max_length=500, description="Ranges that nothing may remove.")
+    dependents: list[Dependent] = Field(
+        default_factory=list, max_length=100, description="Tables that must have seen a range before it leaves."
+    )
     delete: list[Erasure] = Field(default_factory=list, max_length=100, description="Rows to erase everywhere.")
     schedule: Cron = Field(default_factory=lambda: Cron(cron="30 2 * * *"), description="When the policy runs.")
     approval: Literal["automatic", "manual"] = Field(

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from millstream_api import ExitCode, RunOptions, RunPlan, RunReport
+from millstream_api import RETENTION_ENV, ExitCode, RetentionOptions, RunOptions, RunPlan, RunReport
 from millstream_api.run_options import OPTIONS_ENV
 from millstream_api.run_plan import PLAN_DIR, PLAN_KEY, SECRETS_DIR
 from millstream_pipelines import failpoints
@@ -63,10 +63,17 @@ def _report() -> RunReport:
     from millstream_pipelines.probing import probe
     from millstream_pipelines.runner import RunRequest, execute
 
+    secrets = {role: _secret(Path(SECRETS_DIR) / role) for role in ("source", "warehouse", "archive")}
+    run = os.environ.get("MILLSTREAM_RUN") or f"{plan.name}-{os.getpid()}"
+    if plan.action == "retain":
+        from millstream_pipelines.retention.run import RetentionRequest, retain
+
+        wanted = RetentionOptions.model_validate_json(os.environ.get(RETENTION_ENV) or "{}")
+        return retain(RetentionRequest(plan, secrets, run, wanted))
     request = RunRequest(
         plan=plan,
-        secrets={role: _secret(Path(SECRETS_DIR) / role) for role in ("source", "warehouse")},
-        run=os.environ.get("MILLSTREAM_RUN") or f"{plan.name}-{os.getpid()}",
+        secrets=secrets,
+        run=run,
         holder=os.environ.get("MILLSTREAM_POD") or f"pid-{os.getpid()}",
         options=RunOptions.model_validate_json(os.environ.get(OPTIONS_ENV) or "{}"),
         shard=shard,

@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _new(commands)
     _status(commands)
     _quarantine(commands)
+    _retention(commands)
     command = _add(commands, "components", "list the plug-ins that are installed, with their fields")
     command.add_argument("name", nargs="?", help="only this one, with all its fields")
     _json(command)
@@ -173,4 +174,30 @@ def _quarantine(commands: _Commands[_Parser]) -> None:
         if name == "discard":
             action.add_argument("--reason", metavar="TEXT", required=True, help="why; kept with the rows")
             action.add_argument("--yes", action="store_true", help="discard all open rows when nothing narrows them")
+        _json(action)
+
+
+def _retention(commands: _Commands[_Parser]) -> None:
+    command = _add(commands, "retention", "plan and carry out RetentionPolicies, bring ranges back, ask archives")
+    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, text in (
+        ("plan", "show what would be made, detached, archived and dropped, and what stands in the way"),
+        ("run", "carry the policies out: partitions ahead, archives proven, what is due dropped"),
+        ("restore", "bring a range back: attach it again, or load it from its archive, and compare"),
+        ("query", "run SQL over the archives of a table where they lie; `archive` is the name of its rows"),
+    ):
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.set_defaults(module="retention", action=name)
+        _files(action)
+        action.add_argument("--policy", metavar="NAME", help="only this RetentionPolicy")
+        if name == "run":
+            action.add_argument("--approve", metavar="DIGEST", default="", help="the plan whose drops you approve")
+        if name in ("restore", "query"):
+            action.add_argument("--table", metavar="TABLE", required=True, help="the table, schema.table")
+            action.add_argument("--from", metavar="VALUE", dest="start", help="first value of the range")
+            action.add_argument("--to", metavar="VALUE", dest="end", help="first value behind the range")
+        if name == "restore":
+            action.add_argument("--into", metavar="SCHEMA", help="put them into tables of this schema; attach nothing")
+        if name == "query":
+            action.add_argument("sql", metavar="SQL", help="a SELECT, such as: SELECT count(*) FROM archive")
         _json(action)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from millstream_pipelines.sizes import size as size
+
 _WIDEST = 60  # characters of one cell; a longer value is cut with …
 
 
@@ -29,15 +31,6 @@ def fancy() -> bool:
 def number(value: float) -> str:
     """Return a count with its thousands apart: `336,776`."""
     return f"{value:,.0f}"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in binary units: `12.3 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "", widest: int = _WIDEST) -> str:

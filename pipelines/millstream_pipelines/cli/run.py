@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -66,7 +66,11 @@ def command(arguments: argparse.Namespace) -> int:
 
 def worst(ended: list[Ended]) -> int:
     """Return the exit code of the worst run."""
-    codes = {item.report.exit_code for item in ended}
+    return worst_of({item.report.exit_code for item in ended})
+
+
+def worst_of(codes: Collection[int]) -> int:
+    """Return the worst of exit codes."""
     return next((int(code) for code in _WORST_FIRST if code in codes), max(codes, default=0))
 
 

@@ -13,7 +13,15 @@ from millstream_api.stream import CheckSpec
 from millstream_pipelines.abilities import require_abilities, require_ability
 from millstream_pipelines.cli.output import print_json
 from millstream_pipelines.errors import ConfigurationError
-from millstream_pipelines.manifests import Catalog, Finding, Manifest, ManifestError, plan_pipeline, read_catalog
+from millstream_pipelines.manifests import (
+    Catalog,
+    Finding,
+    Manifest,
+    ManifestError,
+    plan_pipeline,
+    plan_policy,
+    read_catalog,
+)
 from millstream_pipelines.registry import Family, component, configured
 
 Fields = tuple[str | int, ...]
@@ -44,6 +52,11 @@ def inspected(catalog: Catalog) -> Iterator[Finding]:
             yield from _connected(manifest)
         elif manifest.kind == "Pipeline":
             yield from _pipeline(catalog, manifest)
+        elif manifest.kind == "RetentionPolicy":
+            try:
+                plan_policy(catalog, manifest)
+            except ManifestError as error:
+                yield from error.findings
 
 
 def _connected(manifest: Manifest) -> Iterator[Finding]:

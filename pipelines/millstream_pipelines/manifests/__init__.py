@@ -2,7 +2,7 @@
 
 from millstream_pipelines.manifests.catalog import Catalog, Manifest, read_catalog
 from millstream_pipelines.manifests.findings import Finding, ManifestError
-from millstream_pipelines.manifests.plans import Planned, plan_pipeline, plan_probe
+from millstream_pipelines.manifests.plans import Planned, plan_pipeline, plan_policy, plan_probe
 
 __all__ = [
     "Catalog",
@@ -11,6 +11,7 @@ __all__ = [
     "ManifestError",
     "Planned",
     "plan_pipeline",
+    "plan_policy",
     "plan_probe",
     "read_catalog",
 ]

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from millstream_api import Endpoint, RunPlan
 from millstream_api.datasource import Connected
 from millstream_api.pipeline import PipelineSpec
+from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.manifests.catalog import Catalog, Manifest
 from millstream_pipelines.manifests.findings import Finding, ManifestError, near
 
@@ -65,6 +66,30 @@ def plan_pipeline(catalog: Catalog, pipeline: Manifest) -> Planned:
     return Planned(plan, secrets)
 
 
+def plan_policy(catalog: Catalog, policy: Manifest) -> Planned:
+    """Resolve a RetentionPolicy's references. ManifestError lists everything that is missing."""
+    spec = cast(RetentionPolicySpec, policy.spec)
+    findings: list[Finding] = []
+    found = catalog.get("Warehouse", policy.namespace, spec.warehouse_ref.name)
+    secrets: dict[str, Mapping[str, str]] = {}
+    endpoint = None
+    if found is None:
+        names = [item.name for item in catalog.of_kind("Warehouse") if item.namespace == policy.namespace]
+        have = f"found: {', '.join(names)}{near(spec.warehouse_ref.name, names)}" if names else "none was found"
+        message = f"no Warehouse '{spec.warehouse_ref.name}'; {have}; give its file with -f"
+        findings.append(policy.finding(("spec", "warehouseRef", "name"), message))
+    else:
+        endpoint, secrets["warehouse"] = _endpoint(catalog, found, findings)
+    if spec.archive is not None and spec.archive.secret_ref is not None:
+        fields = ("spec", "archive", "secretRef", "name")
+        secrets["archive"] = _secret(catalog, policy, spec.archive.secret_ref.name, fields, findings)
+    if findings:
+        raise ManifestError(findings)
+    kept = spec.model_copy(update={"suspend": False, "pod": None})
+    plan = RunPlan(action="retain", namespace=policy.namespace, name=policy.name, warehouse=endpoint, policy=kept)
+    return Planned(plan, secrets)
+
+
 def plan_probe(catalog: Catalog, endpoint: Manifest) -> Planned:
     """Return the plan that probes a DataSource or a Warehouse."""
     findings: list[Finding] = []
@@ -93,14 +118,19 @@ def _endpoint(catalog: Catalog, found: Manifest, findings: list[Finding]) -> tup
     spec = cast(Connected, found.spec)
     config = _anchored(spec.type, spec.config, found.document.path.resolve().parent)
     name = spec.secret_ref.name if spec.secret_ref is not None else None
-    secret: dict[str, str] = {}
-    if name is not None:
-        written = catalog.secrets.get((found.namespace, name), {})
-        secret = _merged(written, environment_secret(name))
-        if not secret:
-            cure = f"add its manifest with -f, or set {environment_prefix(name)}<KEY>"
-            findings.append(found.finding(("spec", "secretRef", "name"), f"no Secret '{name}'; {cure}"))
+    secret = {} if name is None else _secret(catalog, found, name, ("spec", "secretRef", "name"), findings)
     return Endpoint(name=found.name, type=spec.type, config=config, secret_name=name), secret
+
+
+def _secret(
+    catalog: Catalog, owner: Manifest, name: str, fields: tuple[str, ...], findings: list[Finding]
+) -> dict[str, str]:
+    """Return a Secret's keys; a finding at the field that names it where there is none."""
+    secret = _merged(catalog.secrets.get((owner.namespace, name), {}), environment_secret(name))
+    if not secret:
+        cure = f"add its manifest with -f, or set {environment_prefix(name)}<KEY>"
+        findings.append(owner.finding(fields, f"no Secret '{name}'; {cure}"))
+    return secret
 
 
 def _merged(written: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -65,17 +65,31 @@ class Ddl:
         `doing` and `tables` (quoted) are for the message: RetriableError names who holds the locks, and nothing is
         changed then.
         """
-        self._patiently(doing, tables, lambda: self._execute(["BEGIN", *statements, "COMMIT"]))
+        self.transaction(doing, lambda: self._execute(statements), tables)
+
+    def transaction(self, doing: str, action: Callable[[], None], tables: tuple[str, ...] = ()) -> None:
+        """Run an action in one transaction; see `together`. What it raises rolls back and is raised."""
+        self._patiently(doing, tables, lambda: self._in_transaction(action))
+
+    def _in_transaction(self, action: Callable[[], None]) -> None:
+        self._execute(["BEGIN"])
+        try:
+            action()
+            self._execute(["COMMIT"])
+        except BaseException:
+            if not self.connection.closed:
+                self._execute(["ROLLBACK"])
+            raise
 
     def _execute(self, statements: list[str]) -> None:
         with self.connection.cursor() as cursor:
-            try:
-                for statement in statements:
-                    cursor.execute(statement)
-            except psycopg2.Error:
-                if not self.connection.closed:
-                    cursor.execute("ROLLBACK")
-                raise
+            for statement in statements:
+                cursor.execute(statement)
+
+    def execute(self, statement: str, arguments: Any = None) -> None:
+        """Run one statement of a transaction's action; the server's errors stay the driver's."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, arguments)
 
     def _patiently(self, doing: str, tables: tuple[str, ...], action: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._patience_s

@@ -38,7 +38,7 @@ def _converted(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
 
 
 def _sendable(values: pa.Array, sql_type: str) -> pa.Array:
-    if sql_type == "uuid":
+    if sql_type == "uuid" and not pa.types.is_fixed_size_binary(values.type):
         return uuid_bytes(values)
     # As numbers: the encoder's own shift from Unix's epoch to PostgreSQL's refuses infinity.
     return moments.server_numbers(values) if sql_type in ("date", "timestamp", "timestamptz") else values

@@ -104,6 +104,24 @@ _MIGRATIONS: tuple[str, ...] = (
            max(origin) AS origin
     FROM _millstream.ledger GROUP BY pipeline, stream, run
     """,
+    """
+    CREATE TABLE _millstream.retired (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        policy text NOT NULL, table_name text NOT NULL, partition text NOT NULL, oid bigint NOT NULL,
+        column_name text NOT NULL, kind text NOT NULL, low text, high text, time_zone text NOT NULL,
+        state text NOT NULL, why text NOT NULL DEFAULT '', rows bigint, bytes bigint NOT NULL DEFAULT 0,
+        fingerprint text, manifest text, archive_url text, archive_bytes bigint, content_hash text,
+        noted_at timestamptz NOT NULL DEFAULT now(), detached_at timestamptz, archived_at timestamptz,
+        verified_at timestamptz, dropped_at timestamptz, expired_at timestamptz, restored_at timestamptz);
+    CREATE UNIQUE INDEX ON _millstream.retired (table_name, low, high) NULLS NOT DISTINCT WHERE state <> 'restored';
+    CREATE TABLE _millstream.erasures (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        policy text NOT NULL, table_name text NOT NULL, condition text NOT NULL, reason text NOT NULL,
+        live_rows bigint NOT NULL DEFAULT 0, quarantined_rows bigint NOT NULL DEFAULT 0,
+        archived_rows bigint NOT NULL DEFAULT 0, archives jsonb NOT NULL DEFAULT '[]',
+        begun_at timestamptz NOT NULL DEFAULT now(), done_at timestamptz,
+        UNIQUE (policy, table_name, condition, reason));
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

@@ -1,0 +1,88 @@
+"""`millstream retention plan|run|restore|query`: the life cycle of tables from the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from millstream_api import RetentionOptions, RunReport
+from millstream_api.retention_options import Restore
+from millstream_pipelines.cli.output import log, print_json, size, table
+from millstream_pipelines.cli.places import reachable
+from millstream_pipelines.cli.run import worst_of
+from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.manifests import Planned, plan_policy, read_catalog
+
+_PLAN = ("table", "step", "partition", "from", "to", "size", "why", "blocked by")
+_TABLES = ("table", "outcome", "live", "detached", "archived", "dropped", "oldest", "horizon", "archive", "freed")
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Do one action for the chosen policies."""
+    catalog = read_catalog(arguments.filename)
+    planned = [plan_policy(catalog, item) for item in catalog.chosen("RetentionPolicy", arguments.policy)]
+    if len(planned) > 1 and arguments.action in ("restore", "query"):
+        names = ", ".join(item.plan.name for item in planned)
+        raise ConfigurationError(f"there are several policies ({names}): say which with --policy")
+    with reachable(planned) as ready:
+        if arguments.action == "query":
+            return _queried(ready[0], arguments)
+        reports = {item.plan.name: _carried_out(item, arguments) for item in ready}
+    if arguments.json:
+        print_json({"version": 1, "policies": {name: report.to_json() for name, report in reports.items()}})
+    for name, report in reports.items():
+        if not arguments.json:
+            _tell(name, report)
+        if report.exit_code:
+            log(f"error: {report.message}")
+    return worst_of({report.exit_code for report in reports.values()})
+
+
+def _queried(planned: Planned, arguments: argparse.Namespace) -> int:
+    from millstream_pipelines.retention.query import query
+    from millstream_pipelines.retention.run import RetentionRequest
+
+    request = RetentionRequest(planned.plan, planned.secrets, f"{planned.plan.name}-query")
+    names, rows = query(request, arguments.table, arguments.start, arguments.end, arguments.sql)
+    if arguments.json:
+        print_json({"version": 1, "columns": names, "rows": rows})
+    else:
+        print(table(names, rows))
+    return 0
+
+
+def _carried_out(planned: Planned, arguments: argparse.Namespace) -> RunReport:
+    from millstream_pipelines.retention.run import RetentionRequest, retain
+
+    options = RetentionOptions(dry_run=arguments.action == "plan", approved=getattr(arguments, "approve", ""))
+    if arguments.action == "restore":
+        if not arguments.start or not arguments.end:
+            raise ConfigurationError("restore needs --from and --to, such as --from 2013-01-01 --to 2013-02-01")
+        wanted = {"table": arguments.table, "from": arguments.start, "to": arguments.end, "into": arguments.into}
+        options = RetentionOptions(restore=Restore.model_validate(wanted))
+    return retain(RetentionRequest(planned.plan, planned.secrets, f"{planned.plan.name}-command", options))
+
+
+def _tell(name: str, report: RunReport) -> None:
+    found = report.retention
+    if found is None or report.reason == "Restored":
+        print(f"{name}: {report.message}" if not report.exit_code else f"{name}: {report.reason}")
+        return
+    print(f"{name}: {report.message}" if not report.exit_code else f"{name}: {report.reason}")
+    if found.tables:
+        rows = [
+            (item.name, item.outcome, item.live, item.detached, item.archived, item.dropped, item.oldest, item.horizon,
+             size(item.archived_bytes), size(item.dropped_bytes))
+            for item in found.tables
+        ]  # fmt: skip
+        print(table(_TABLES, rows, "  "))
+    if found.plan:
+        print(f"  next ({found.plan_count} steps{f', digest {found.digest}' if found.digest else ''}"
+              f"{f', saves {found.saving} a month' if found.saving and found.bytes else ''}):")  # fmt: skip
+        steps = [
+            (item.table, item.step, item.partition, item.from_, item.to, size(item.bytes), item.why, item.blocked_by)
+            for item in found.plan
+        ]
+        print(table(_PLAN, steps, "  "))
+
+
+__all__ = ["command"]

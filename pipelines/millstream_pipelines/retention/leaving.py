@@ -1,0 +1,119 @@
+"""The steps of a partition on its way out. Each can be repeated, and each is noted before the next begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from millstream_pipelines.errors import DataError
+from millstream_pipelines.failpoints import reached
+from millstream_pipelines.retention import manifest as manifests
+from millstream_pipelines.retention import records
+from millstream_pipelines.retention.archive import Range, archive, untouched
+from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.definitions import definition
+from millstream_pipelines.retention.export import fingerprint_of
+from millstream_pipelines.retention.facts import Partition, TableFacts
+from millstream_pipelines.retention.partitions import detach
+from millstream_pipelines.retention.planning import Planned
+from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.store import ArchiveStore, NoSuchObjectError
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
+from millstream_pipelines.warehouses.names import quote_table
+
+
+@dataclass
+class Leaving:
+    """Carries out steps on one warehouse. `policy` is `namespace/name`; `store` is None where nothing is archived."""
+
+    ddl: Ddl
+    config: PostgresConfig
+    policy: str
+    store: ArchiveStore | None
+    now: datetime
+
+    def detach(self, step: Planned, facts: TableFacts, time_zone: str) -> Retired:
+        """Take a partition out of its table. What a killed run began is ended, not begun anew."""
+        ddl = self.ddl
+        if isinstance(step.subject, Partition):
+            oid = ddl.rows("SELECT to_regclass(%s)::oid::bigint", (quote_table(step.partition),))[0][0]
+            record = Retired(0, step.table, step.partition, oid, facts.column, facts.kind, step.low, step.high,
+                             time_zone,
+                             "retiring", step.why, step.rows, step.bytes)  # fmt: skip
+            record = records.begin(ddl, self.policy, record)
+            reached("retiring")
+        else:
+            assert isinstance(step.subject, Retired)  # noqa: S101 - a detach has one of the two
+            record = step.subject
+        attached = next((part for part in facts.partitions if part.name == record.partition), None)
+        if attached is not None:
+            detach(ddl, step.table, attached)
+            reached("detached")
+        records.advance(ddl, record, "detached", self.now)
+        return replace(record, state="detached")
+
+    def archive(self, record: Retired) -> Retired:
+        """Archive a detached partition and prove it; older archives of the same range go then."""
+        store = self._store()
+        wanted = Range(record.table, record.partition, record.oid, record.column, record.kind, record.low, record.high,
+                       record.time_zone, definition(self.ddl, record.partition))  # fmt: skip
+        made = archive(self.config, self.ddl.owner, store, wanted)
+        manifest = made.manifest
+        records.advance(
+            self.ddl, record, "archived", self.now, manifest=manifest.key, archive_url=store.shown,
+            archive_bytes=manifest.size_bytes, content_hash=manifest.content.hash, rows=manifest.content.rows,
+            fingerprint=made.fingerprint, verified_at=manifest.verified_at,
+        )  # fmt: skip
+        reached("archived")
+        store.delete(key for key in store.keys(wanted.folder) if not key.startswith(f"{manifest.folder}/"))
+        return replace(record, state="archived", manifest=manifest.key, fingerprint=made.fingerprint)
+
+    def drop(self, record: Retired) -> None:
+        """Drop a partition whose archive is still what was verified, and that is still what was archived."""
+        if record.manifest is not None:
+            store = self._store()
+            untouched(store, manifests.read(store, record.manifest))
+        name = quote_table(record.partition)
+        self.ddl.transaction(f"dropping {record.partition}", lambda: self._drop(record, name), (name,))
+        reached("dropped")
+
+    def _drop(self, record: Retired, name: str) -> None:
+        ddl = self.ddl
+        if ddl.rows("SELECT to_regclass(%s)", (name,))[0][0] is not None:
+            ddl.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+            found = ddl.rows(fingerprint_of(name))[0][0] if record.fingerprint is not None else None
+            if found != record.fingerprint:
+                raise DataError(
+                    f"{record.partition} has changed since it was archived ({record.fingerprint} then, {found} now: "
+                    "rows and PostgreSQL's hash); it is not dropped. It is archived anew at the next run",
+                    reason="ChangedSinceArchive",
+                )
+            ddl.execute(f"DROP TABLE {name}")
+        statement, values = records.advancing(record, "dropped", self.now)
+        ddl.execute(statement, values)
+        reached("dropping")
+
+    def again(self, record: Retired) -> None:
+        """Note that an archive is not to be relied on, so that the next run makes a new one."""
+        self.ddl.rows(
+            "UPDATE _millstream.retired SET state = 'detached', manifest = NULL, archived_at = NULL, "
+            "fingerprint = NULL WHERE id = %s",
+            (record.id,),
+        )
+
+    def expire(self, record: Retired) -> None:
+        """Delete an archive: its manifest first, so that half an archive is never trusted."""
+        store = self._store()
+        assert record.manifest is not None  # noqa: S101 - what has none does not expire
+        folder = record.manifest.rpartition("/")[0]
+        store.delete([record.manifest])
+        store.delete(store.keys(folder))
+        records.advance(self.ddl, record, "expired", self.now)
+
+    def _store(self) -> ArchiveStore:
+        if self.store is None:
+            raise DataError("the policy names no archive any more, and this range has one", reason="ArchiveMissing")
+        return self.store
+
+
+__all__ = ["Leaving", "NoSuchObjectError"]

@@ -1,0 +1,104 @@
+"""The manifest of an archive: written last, so that an attempt without one is never trusted. JSON, for any reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from millstream_pipelines.errors import DataError
+from millstream_pipelines.retention.columns import ArchivedColumn, Content
+from millstream_pipelines.retention.spans import Kind
+from millstream_pipelines.retention.store import ArchiveStore, NoSuchObjectError, StoredObject
+
+NAME = "_manifest.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is needed to trust, query or restore an archive. `folder` is the attempt's, relative to the url."""
+
+    table: str
+    partition: str
+    oid: int
+    column: str
+    kind: Kind
+    low: str | None
+    high: str | None
+    time_zone: str
+    columns: tuple[ArchivedColumn, ...]
+    ddl: tuple[str, ...]
+    content: Content
+    objects: tuple[StoredObject, ...]
+    folder: str
+    verified_at: str
+    supersedes: str = ""
+    erased: tuple[dict[str, Any], ...] = field(default=())
+
+    @property
+    def key(self) -> str:
+        """Where the manifest lies."""
+        return f"{self.folder}/{NAME}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files."""
+        return sum(item.size for item in self.objects)
+
+    def document(self) -> bytes:
+        """Return its text."""
+        return json.dumps(
+            {
+                "version": _VERSION,
+                "writer": f"millstream {version('millstream')}",
+                "table": self.table,
+                "partition": self.partition,
+                "oid": self.oid,
+                "range": {"column": self.column, "kind": self.kind, "from": self.low, "to": self.high,
+                          "timeZone": self.time_zone},
+                "columns": [
+                    {"name": item.name, "type": item.type, "form": item.form, "generated": item.generated}
+                    for item in self.columns
+                ],
+                "ddl": list(self.ddl),
+                "content": self.content.to_json(),
+                "objects": [{"key": item.key, "size": item.size, "sha256": item.sha256} for item in self.objects],
+                "folder": self.folder,
+                "verifiedAt": self.verified_at,
+                "supersedes": self.supersedes,
+                "erased": list(self.erased),
+            },
+            indent=1,
+        ).encode()  # fmt: skip
+
+
+def read(store: ArchiveStore, key: str) -> Manifest:
+    """Return the manifest of that key. DataError when it is not there or cannot be read: its rows are not safe."""
+    where = f"archive '{store.shown}', '{key}'"
+    try:
+        document = json.loads(store.read(key))
+        if document["version"] != _VERSION:
+            raise DataError(f"{where}: manifest version {document['version']}; this release reads {_VERSION}")
+        span = document["range"]
+        return Manifest(
+            document["table"], document["partition"], document["oid"], span["column"], span["kind"], span["from"],
+            span["to"], span["timeZone"], tuple(ArchivedColumn(**item) for item in document["columns"]),
+            tuple(document["ddl"]), Content.from_json(document["content"]),
+            tuple(StoredObject(**item) for item in document["objects"]), document["folder"], document["verifiedAt"],
+            document["supersedes"], tuple(document["erased"]),
+        )  # fmt: skip
+    except NoSuchObjectError as error:
+        raise DataError(f"{where} is gone; nothing that relies on it is dropped", reason="ArchiveMissing") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where} is no manifest of ours: {error}", reason="ArchiveUnreadable") from error
+
+
+def manifests(store: ArchiveStore, table: str) -> Sequence[str]:
+    """Return the keys of all manifests of a table that lie in the store."""
+    return [key for key in store.keys(table) if key.endswith(f"/{NAME}")]
+
+
+__all__ = ["NAME", "Manifest", "manifests", "read"]

@@ -1,0 +1,242 @@
+"""What a policy asks for now: which ranges are made, leave, are archived, dropped, expire; and what forbids it. Pure.
+
+A limit is decided on a partition's upper bound, never on a row: a partition leaves when no row in it can be within the
+limit. The partition that takes rows now, and those ahead of it, never leave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from millstream_api import PlannedStep
+from millstream_api.retention_report import Step
+from millstream_api.retentionpolicy import Hold, Keep, PartitionBy, RetentionPolicySpec
+from millstream_pipelines.retention.facts import Partition, TableFacts
+from millstream_pipelines.retention.partitions import missing_ranges, partition_name
+from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.spans import Grid, Span, Value, parsed_in, spelled
+from millstream_pipelines.sizes import size_of
+
+IRREVERSIBLE: frozenset[Step] = frozenset({"drop", "expire", "erase"})
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step for one range. `subject` is what it is done to."""
+
+    step: Step
+    table: str
+    partition: str
+    low: str | None
+    high: str | None
+    why: str
+    bytes: int = 0
+    rows: int = 0
+    blocked_by: str = ""
+    subject: Partition | Retired | None = None
+
+    def told(self) -> PlannedStep:
+        """Return it as reports have it."""
+        told = {
+            "table": self.table, "step": self.step, "partition": self.partition, "from": self.low or "",
+            "to": self.high or "", "why": self.why, "bytes": self.bytes, "rows": self.rows,
+            "blockedBy": self.blocked_by,
+            "irreversible": self.step in IRREVERSIBLE,
+        }  # fmt: skip
+        return PlannedStep.model_validate(told)
+
+
+@dataclass(frozen=True)
+class TableState:
+    """All that the decision about one table rests on. `newest`: its largest value, for integers. `watermarks`: how far
+    each dependent has come. `over_bytes`: what must leave because the disk is full. `restored`: what came back."""
+
+    facts: TableFacts
+    records: Sequence[Retired] = ()
+    by: PartitionBy | None = None
+    keep: Keep = field(default_factory=Keep)
+    newest: Value | None = None
+    watermarks: Mapping[str, Value | None] = field(default_factory=dict)
+    over_bytes: int = 0
+    restored: Sequence[Retired] = ()
+
+
+def zone_of(by: PartitionBy | None) -> ZoneInfo:
+    """Return the zone in which a table's days begin."""
+    return ZoneInfo(by.time_zone if by is not None else "Etc/UTC")
+
+
+def grid_of(facts: TableFacts, by: PartitionBy) -> Grid:
+    """Return the table's grid. ValueError when interval and column do not go together."""
+    span = Span.of(by.interval)
+    if (span.unit == "number") != (facts.kind == "integer"):
+        needs = "a bare number such as '100000'" if facts.kind == "integer" else "a time such as '1 month'"
+        raise ValueError(
+            f"partitionBy.interval is '{by.interval}'; column '{by.column}' is of type {facts.kind}: give {needs}"
+        )
+    if span.unit == "hour" and facts.kind == "date":
+        raise ValueError(f"partitionBy.interval is '{by.interval}'; a date has no hours: give '1 day' or more")
+    return Grid(facts.kind, span, zone_of(by))
+
+
+def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
+    """Return the steps that a run would take, in order; those that something forbids are among them, and say so."""
+    steps = [*_created(state, now), *_leaving(state, policy, now)]
+    for record in state.records:
+        steps += _onward(record, policy, now)
+    return steps
+
+
+def digest(steps: Iterable[PlannedStep]) -> str:
+    """Return what names the irreversible steps of a plan: what a person approves. Empty when there are none."""
+    facts = sorted(
+        [s.table, s.step, s.partition, s.from_, s.to, s.why] for s in steps if s.irreversible and not s.blocked_by
+    )
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12] if facts else ""
+
+
+def cutoff(age: str, facts: TableFacts, zone: ZoneInfo, now: datetime) -> datetime | None:
+    """Return the moment before which rows are too old, as the column has it; None for a column without time."""
+    if facts.kind == "integer":
+        return None
+    moment = Span.of(age).before(now, zone)
+    return moment if facts.kind == "timestamptz" else moment.astimezone(zone).replace(tzinfo=None)
+
+
+def _created(state: TableState, now: datetime) -> list[Planned]:
+    facts, by = state.facts, state.by
+    if by is None or facts.shape != "ranges":
+        return []
+    grid = grid_of(facts, by)
+    current: Value | None = state.newest if facts.kind == "integer" else grid.now(now)
+    first = grid.floor(current if current is not None else 0)
+    last = grid.next(first, by.premake)
+    if facts.horizon is not None and facts.horizon < first:  # type: ignore[operator]  # no run for a while: no gap
+        first = facts.horizon
+    return [
+        Planned("create", facts.name, partition_name(facts.name, low, grid), spelled(low, facts.kind),
+                spelled(high, facts.kind), f"premake {by.premake}")
+        for low, high in missing_ranges(facts, grid, first, last)
+    ]  # fmt: skip
+
+
+def _leaving(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
+    facts = state.facts
+    if facts.shape != "ranges":
+        return []
+    return [
+        Planned(
+            "detach", facts.name, part.name, _text(part.low, facts), _text(part.high, facts), why, part.bytes,
+            part.rows, _blocked(state, policy, part, now), part,
+        )
+        for part, why in _over(state, now)
+    ]  # fmt: skip
+
+
+def _over(state: TableState, now: datetime) -> list[tuple[Partition, str]]:
+    """Return the partitions that a limit asks to leave, oldest first, with the limit."""
+    facts, keep, zone = state.facts, state.keep, zone_of(state.by)
+    past = [part for part in facts.partitions if _is_past(part, state, zone, now)]
+    too_old = cutoff(keep.age, facts, zone, now) if keep.age else None
+    size = sum(part.bytes for part in facts.partitions)
+    rows = sum(part.rows for part in facts.partitions)
+    over_bytes = state.over_bytes
+    limit = size_of(keep.size) if keep.size else None
+    found = []
+    for part in past:
+        why = ""
+        if too_old is not None and part.high is not None and part.high <= too_old:  # type: ignore[operator]
+            why = f"older than {keep.age}"
+        elif limit is not None and size > limit:
+            why = f"the table takes {size} bytes, more than {keep.size}"
+        elif keep.rows is not None and rows > keep.rows:
+            why = f"the table has about {rows} rows, more than {keep.rows}"
+        elif over_bytes > 0:
+            why = f"the database takes more than {keep.disk_pressure} of {keep.disk_size}"
+        if why:
+            found.append((part, why))
+            size, rows, over_bytes = size - part.bytes, rows - part.rows, over_bytes - part.bytes
+    return found
+
+
+def _is_past(part: Partition, state: TableState, zone: ZoneInfo, now: datetime) -> bool:
+    if part.high is None:
+        return False
+    if state.facts.kind == "integer":
+        return state.newest is not None and part.high <= state.newest  # type: ignore[operator]
+    current = now if state.facts.kind == "timestamptz" else now.astimezone(zone).replace(tzinfo=None)
+    return part.high <= current  # type: ignore[operator]
+
+
+def _blocked(state: TableState, policy: RetentionPolicySpec, part: Partition, now: datetime) -> str:
+    """Return what forbids that a partition leaves, by name."""
+    low, high, zone = part.low, part.high, zone_of(state.by)
+    reasons = [
+        f"hold '{hold.name}'"
+        for hold in policy.holds
+        if hold.table == state.facts.name and overlaps(hold, low, high, state.facts, zone)
+    ]
+    for name, seen in state.watermarks.items():
+        if seen is None or high is None or seen < high:  # type: ignore[operator]
+            reached = "nothing" if seen is None else spelled(seen, state.facts.kind)
+            reasons.append(f"{name}, which has come to {reached} only")
+    for record in state.restored:
+        until = Span.of(policy.grace).after(record.restored_at or now, zone)
+        if now < until and (record.low, record.high) == (_text(low, state.facts), _text(high, state.facts)):
+            reasons.append(f"its restore: it stays for {policy.grace}; a hold keeps it longer")
+    if state.facts.has_default:
+        reasons.append("the DEFAULT partition: with one, PostgreSQL detaches nothing without shutting everybody out")
+    return "; ".join(reasons)
+
+
+def overlaps(hold: Hold, low: Value | None, high: Value | None, facts: TableFacts, zone: ZoneInfo) -> bool:
+    """Return whether a hold covers a part of a range."""
+    first = parsed_in(hold.from_, facts.kind, zone) if hold.from_ else None
+    last = parsed_in(hold.to, facts.kind, zone) if hold.to else None
+    begins_before = first is None or high is None or first < high  # type: ignore[operator]
+    ends_after = last is None or low is None or last > low  # type: ignore[operator]
+    return begins_before and ends_after
+
+
+def _onward(record: Retired, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
+    """Return what comes next for a range that has begun to leave."""
+    facts = TableFacts(record.table, "ranges", record.column, record.kind)
+    zone = ZoneInfo(record.time_zone)
+    held = [
+        f"hold '{hold.name}'"
+        for hold in policy.holds
+        if hold.table == record.table and overlaps(hold, record.low_value, record.high_value, facts, zone)
+    ]
+    blocked = "; ".join(held)
+
+    def planned(step: Step, why: str, size: int, forbidden: str) -> Planned:
+        return Planned(step, record.table, record.partition, record.low, record.high, why, size, record.rows or 0,
+                       forbidden, record)  # fmt: skip
+
+    if record.state == "retiring":
+        return [planned("detach", record.why, record.bytes, "")]
+    if record.state == "detached" and policy.archive is not None:
+        return [planned("archive", "detached", 0, "")]
+    if record.state in ("detached", "archived"):
+        due = Span.of(policy.grace).after(record.detached_at or now, zone)
+        if now < due:
+            return []
+        return [planned("drop", f"detached for {policy.grace}", record.bytes, blocked)]
+    keep = policy.archive.keep if policy.archive is not None else None
+    if record.state == "dropped" and record.manifest and keep is not None and record.high_value is not None:
+        limit = cutoff(keep.age, facts, zone, now)
+        if limit is not None and record.high_value <= limit:  # type: ignore[operator]
+            return [planned("expire", f"archive older than {keep.age}", 0, blocked)]
+    return []
+
+
+def _text(value: Value | None, facts: TableFacts) -> str | None:
+    return None if value is None else spelled(value, facts.kind)
+
+
+__all__ = ["IRREVERSIBLE", "Planned", "TableState", "cutoff", "digest", "grid_of", "overlaps", "plan_table", "zone_of"]

@@ -1,0 +1,70 @@
+"""Rows of an archive into a table, by COPY; types that its binary form cannot fill go through a stage of texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from psycopg2.extensions import connection as Connection
+
+from millstream_pipelines.retention.columns import ArchivedColumn
+from millstream_pipelines.schema import Column, Schema
+from millstream_pipelines.warehouses._postgres.connection import run
+from millstream_pipelines.warehouses._postgres.copying import CopyIn
+from millstream_pipelines.warehouses._postgres.encoding import encoded
+from millstream_pipelines.warehouses.names import quote
+
+_STAGE = "millstream_restored"
+
+
+def copied_in(
+    connection: Connection, target: str, columns: Sequence[ArchivedColumn], batches: Iterable[pa.RecordBatch]
+) -> int:
+    """Fill the (quoted) table within the connection's transaction; return the rows.
+
+    Generated columns fill themselves.
+    """
+    kept = [item for item in columns if not item.generated]
+    schema = Schema(tuple(Column(item.name, _sent(item)) for item in kept))
+    names = ", ".join(quote(item.name) for item in kept)
+    staged = any(_is_cast(item) for item in kept)
+    into = target
+    if staged:
+        into = quote(_STAGE)
+        types = ", ".join(f"{quote(item.name)} {_sent(item)}" for item in kept)
+        run(connection, f"CREATE TEMPORARY TABLE {into} ({types}) ON COMMIT DROP")
+    copy = CopyIn(connection, f"COPY {into} ({names}) FROM STDIN (FORMAT binary)", hashlib.blake2b())
+    try:
+        for batch in batches:
+            rows = _storage(batch, kept)
+            for piece in encoded(rows, schema):
+                copy.send(piece)
+        count = copy.finish()
+    except BaseException:
+        copy.abort()
+        raise
+    if staged:
+        cast = ", ".join(f"{quote(i.name)}::{i.type}" if _is_cast(i) else quote(i.name) for i in kept)
+        run(connection, f"INSERT INTO {target} ({names}) SELECT {cast} FROM {into}")
+    return count
+
+
+def _is_cast(item: ArchivedColumn) -> bool:
+    return item.form == "text" and item.type.split("(")[0] not in ("text", "character varying")
+
+
+def _sent(item: ArchivedColumn) -> str:
+    """Return the type that is sent: the column's own, or text."""
+    return "text" if item.form == "text" else item.type
+
+
+def _storage(batch: pa.RecordBatch, kept: Sequence[ArchivedColumn]) -> pa.RecordBatch:
+    arrays = []
+    for item in kept:
+        values = batch.column(batch.schema.get_field_index(item.name))
+        arrays.append(values.storage if isinstance(values, pa.ExtensionArray) else values)
+    return pa.RecordBatch.from_arrays(arrays, names=[item.name for item in kept])
+
+
+__all__ = ["copied_in"]

@@ -1,0 +1,191 @@
+"""A run of a RetentionPolicy: each table by itself, so that one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from millstream_api import ExitCode, RetentionReport, RunPlan, RunReport, TableReport
+from millstream_api.retention_options import RetentionOptions
+from millstream_api.retentionpolicy import RetentionPolicySpec
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, as_millstream
+from millstream_pipelines.freshness import duration
+from millstream_pipelines.registry import configured
+from millstream_pipelines.retention.chosen import chosen_tables, in_order
+from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, digest
+from millstream_pipelines.retention.store import ArchiveStore
+from millstream_pipelines.retention.tables import Saving, TableRun
+from millstream_pipelines.sizes import size as in_units
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
+from millstream_pipelines.warehouses.postgres import PostgresWarehouse
+
+_log = logging.getLogger(__name__)
+_PRIORITY = (ExitCode.RETRIABLE, ExitCode.CONFIGURATION, ExitCode.CHECKS_FAILED)
+_LISTED = 50  # tables and steps in a report
+
+
+@dataclass(frozen=True)
+class RetentionRequest:
+    """What to do. `secrets`: role (`warehouse`, `archive`) → key → value. `now` is the moment limits count from."""
+
+    plan: RunPlan
+    secrets: Mapping[str, Mapping[str, str]]
+    run: str
+    options: RetentionOptions = field(default_factory=RetentionOptions)
+    now: datetime | None = None
+
+    @property
+    def policy(self) -> RetentionPolicySpec:
+        """The policy's spec."""
+        if self.plan.policy is None:
+            raise ConfigurationError("the plan holds no policy")
+        return self.plan.policy
+
+    @property
+    def owner(self) -> str:
+        """The policy, for messages."""
+        return f"RetentionPolicy '{self.plan.name}'"
+
+    @property
+    def identity(self) -> str:
+        """`namespace/name`: whose records are whose."""
+        return f"{self.plan.namespace}/{self.plan.name}"
+
+
+def retain(request: RetentionRequest) -> RunReport:
+    """Carry out a policy and report. Errors become the report's exit code, reason and message."""
+    started = time.monotonic()
+    try:
+        report = _retained(request)
+    except Exception as error:  # the edge of the engine: everything becomes a report
+        failure = as_millstream(error)
+        report = RunReport(exit_code=failure.exit_code, reason=failure.reason, message=str(failure))
+    report.run = request.run
+    report.duration_seconds = round(time.monotonic() - started, 3)
+    return report
+
+
+def warehouse_config(request: RetentionRequest) -> PostgresConfig:
+    """Return how to reach the warehouse. ConfigurationError where it is of a type without partitions."""
+    endpoint = request.plan.warehouse
+    if endpoint is None:
+        raise ConfigurationError("the plan names no Warehouse")
+    if endpoint.type != "postgres":
+        raise ConfigurationError(
+            f"{request.owner}: Warehouse '{endpoint.name}' is of type '{endpoint.type}', which has no partitions; "
+            "a RetentionPolicy needs one of type postgres"
+        )
+    return configured(
+        PostgresConfig, endpoint.config, request.secrets.get("warehouse", {}), f"Warehouse '{endpoint.name}'"
+    )
+
+
+def archive_store(request: RetentionRequest) -> ArchiveStore | None:
+    """Return the place of the policy's archives; None where it has none."""
+    archive = request.policy.archive
+    return None if archive is None else ArchiveStore(archive, request.secrets.get("archive", {}), request.owner)
+
+
+def opened(request: RetentionRequest, config: PostgresConfig) -> Ddl:
+    """Return a connection, `_millstream` being there."""
+    warehouse = PostgresWarehouse(
+        config, f"Warehouse '{request.plan.warehouse.name if request.plan.warehouse else ''}'"
+    )
+    try:
+        warehouse.probe()
+    finally:
+        warehouse.close()
+    return Ddl(config, request.owner, duration(request.policy.lock_timeout).total_seconds())
+
+
+def moment(request: RetentionRequest, ddl: Ddl) -> datetime:
+    """Return when the run is: by the server's clock, which is the same for every pod."""
+    found: datetime = request.now or ddl.rows("SELECT now()")[0][0]
+    return found.astimezone(UTC)
+
+
+def _retained(request: RetentionRequest) -> RunReport:
+    config = warehouse_config(request)
+    if request.options.restore is not None:
+        from millstream_pipelines.retention.restore import restore
+
+        return restore(request, config)
+    with opened(request, config) as ddl:
+        now = moment(request, ddl)
+        chosen = in_order(ddl, chosen_tables(ddl, request.policy))
+        runs = [
+            TableRun(ddl, config, request.identity, request.policy, item, archive_store(request), now)
+            for item in chosen
+        ]
+        failures: list[MillstreamError] = []
+        planned = _planned(runs, failures)
+        approved = _approved(request, planned)
+        if not request.options.dry_run:
+            for run in runs:
+                if run.failure is None:
+                    _attempt(run, failures, lambda run=run: run.go(approved))  # type: ignore[misc]
+            planned = _planned([run for run in runs if run.failure is None], failures)
+        tables = [run.report() for run in runs]
+    return _report(request, tables_and_plan=(tables, planned), approved=approved, failures=failures)
+
+
+def _attempt(run: TableRun, failures: list[MillstreamError], action: Callable[[], None]) -> None:
+    try:
+        action()
+    except Exception as error:
+        run.failure = as_millstream(error)
+        failures.append(run.failure)
+
+
+def _planned(runs: Sequence[TableRun], failures: list[MillstreamError]) -> list[Planned]:
+    found: list[Planned] = []
+    for run in runs:
+        _attempt(run, failures, lambda run=run: found.extend(run.plan()))  # type: ignore[misc]
+    return found
+
+
+def _approved(request: RetentionRequest, planned: Sequence[Planned]) -> bool:
+    if request.policy.approval == "automatic":
+        return True
+    return bool(request.options.approved) and request.options.approved == digest(step.told() for step in planned)
+
+
+def _report(
+    request: RetentionRequest,
+    tables_and_plan: tuple[list[TableReport], list[Planned]],
+    approved: bool,
+    failures: list[MillstreamError],
+) -> RunReport:
+    tables, planned = tables_and_plan
+    steps = [step.told() for step in planned]
+    waiting = [step for step in planned if step.step in IRREVERSIBLE and not step.blocked_by]
+    size = sum(step.bytes for step in planned if not step.blocked_by)
+    named = digest(steps)
+    found = RetentionReport(
+        digest=named, approved=approved, tables=tables[:_LISTED], tables_count=len(tables), plan=steps[:_LISTED],
+        plan_count=len(steps), bytes=size, saving=Saving(request.policy.costs).spoken(size),
+        blocked=sum(bool(step.blocked_by) for step in planned),
+    )  # fmt: skip
+    code, reason = ExitCode.DONE, "Succeeded"
+    for candidate in _PRIORITY:
+        first = next((failure for failure in failures if failure.exit_code == candidate), None)
+        if first is not None:
+            code, reason = candidate, first.reason
+            break
+    said = [f"{item.name}: {item.message}" for item in tables if item.message and item.outcome != "failed"]
+    if waiting and not approved:
+        said.append(
+            f"{len(waiting)} irreversible steps wait for approval: "
+            f"annotate the policy with millstream.dev/approve={named}"
+        )
+    if request.options.dry_run:
+        said.insert(0, f"{len(steps)} steps planned, {in_units(size)} would leave the warehouse; nothing was changed")
+    message = "; ".join([*map(str, failures), *said]) or "nothing was due"
+    return RunReport(exit_code=code, reason=reason, message=message, retention=found)
+
+
+__all__ = ["DataError", "RetentionRequest", "archive_store", "moment", "opened", "retain", "warehouse_config"]

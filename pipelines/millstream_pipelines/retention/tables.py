@@ -1,0 +1,227 @@
+"""One table of a policy's run: looked at, planned, worked on under its own lock, reported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from millstream_api import TableReport
+from millstream_api.retentionpolicy import Costs, RetentionPolicySpec
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.retention import partitions, records
+from millstream_pipelines.retention.chosen import Chosen
+from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.facts import TableFacts, table_facts
+from millstream_pipelines.retention.leaving import Leaving
+from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, TableState, cutoff, plan_table, zone_of
+from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.spans import Value, parsed, spelled
+from millstream_pipelines.retention.store import ArchiveStore
+from millstream_pipelines.sizes import size_of
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
+from millstream_pipelines.warehouses.names import quote, quote_table
+
+_DONE = {
+    "create": "made", "detach": "detached", "archive": "archived and verified", "drop": "dropped",
+    "expire": "archives expired",
+}  # fmt: skip
+
+
+@dataclass
+class TableRun:
+    """A table in one run of its policy. `failure`: what ended its part of the run."""
+
+    ddl: Ddl
+    config: PostgresConfig
+    policy: str
+    spec: RetentionPolicySpec
+    chosen: Chosen
+    store: ArchiveStore | None
+    now: datetime
+    failure: MillstreamError | None = None
+    done: Counter[str] = field(default_factory=Counter)
+    waited_s: float = 0.0
+
+    def plan(self) -> list[Planned]:
+        """Look, and return what is due. ConfigurationError where the table is none that a policy can own."""
+        facts = table_facts(self.ddl, self.chosen.name)
+        self._owned(facts)
+        try:
+            return plan_table(self._state(facts), self.spec, self.now)
+        except ValueError as error:
+            raise ConfigurationError(f"{self.ddl.owner}: table {self.chosen.name}: {error}") from error
+
+    def go(self, approved: bool) -> None:
+        """Do what is due, step by step, until nothing more is: a detached partition is archived in the same run."""
+        waited_before = self.ddl.waited_s
+        try:
+            with self._alone():
+                tried: set[tuple[Any, ...]] = set()
+                while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:
+                    for step in steps:
+                        tried.add(_key(step))
+                        self._do(step)
+                self._look_back()
+        finally:
+            self.waited_s = self.ddl.waited_s - waited_before
+
+    def report(self) -> TableReport:
+        """Return how the table stands now."""
+        name = self.chosen.name
+        facts = table_facts(self.ddl, name)
+        known = records.retired(self.ddl, name)
+        blocked = [] if self.failure is not None else [step for step in self.plan() if step.blocked_by]
+        message = ", ".join(f"{count} {_DONE[step]}" for step, count in self.done.items())
+        if blocked:
+            names = sorted({step.blocked_by for step in blocked})
+            message = "; ".join([*filter(None, [message]), f"{len(blocked)} blocked by {'; '.join(names)[:300]}"])
+        if self.failure is not None:
+            message = str(self.failure)
+        live = facts.partitions
+        return TableReport(
+            name=name,
+            outcome="failed" if self.failure is not None else "blocked" if blocked else "done",
+            message=message,
+            live=len(live),
+            detached=sum(item.is_here for item in known),
+            archived=sum(item.manifest is not None and item.state != "expired" for item in known),
+            dropped=sum(item.state in ("dropped", "expired") for item in known),
+            held=sum("hold '" in step.blocked_by for step in blocked),
+            horizon=_shown(facts.horizon, facts),
+            oldest=_shown(live[0].low, facts) if live else None,
+            archived_bytes=sum(item.archive_bytes or 0 for item in known if item.state != "expired"),
+            pending_bytes=sum(item.bytes for item in known if item.is_here),
+            dropped_bytes=sum(item.bytes for item in known if item.state in ("dropped", "expired")),
+            verified_at=_latest(known),
+            lock_wait_seconds=round(self.waited_s, 3),
+        )
+
+    def _owned(self, facts: TableFacts) -> None:
+        name, owner = facts.name, self.ddl.owner
+        if facts.shape == "missing":
+            raise ConfigurationError(f"{owner}: there is no table {name}; load it first, or correct `tables`")
+        if facts.shape == "foreign":
+            raise ConfigurationError(f"{owner}: table {name} cannot be managed: {facts.why}")
+        if facts.shape == "hypertable":
+            raise ConfigurationError(f"{owner}: table {name} is a TimescaleDB hypertable, which has chunks of its own")
+        if facts.shape == "plain":
+            cure = "partition it, or set partitionBy with `convert: true`"
+            raise ConfigurationError(f"{owner}: table {name} has no partitions, so nothing of it can leave; {cure}")
+        if self.chosen.by is not None and self.chosen.by.column != facts.column:
+            raise ConfigurationError(
+                f"{owner}: table {name} is cut by column '{facts.column}', and partitionBy.column is "
+                f"'{self.chosen.by.column}'; correct the policy"
+            )
+
+    def _state(self, facts: TableFacts) -> TableState:
+        newest = self._largest(facts.name, facts.column, facts) if facts.kind == "integer" else None
+        seen = {
+            item.name: self._largest(item.name, item.column, facts)
+            for item in self.spec.dependents
+            if item.table == facts.name
+        }
+        return TableState(
+            facts, records.retired(self.ddl, facts.name), self.chosen.by, self.chosen.keep, newest, seen,
+            self._over_bytes(), records.restored(self.ddl, facts.name),
+        )  # fmt: skip
+
+    def _largest(self, table: str, column: str, facts: TableFacts) -> Value | None:
+        found = self.ddl.rows(f"SELECT max({quote(column)})::text FROM {quote_table(table)}")[0][0]
+        return None if found is None else parsed(found, facts.kind)
+
+    def _over_bytes(self) -> int:
+        keep = self.chosen.keep
+        if keep.disk_pressure is None or keep.disk_size is None:
+            return 0
+        size = int(self.ddl.rows("SELECT pg_database_size(current_database())")[0][0])
+        return size - size_of(keep.disk_size) * int(keep.disk_pressure.rstrip("%")) // 100
+
+    def _may(self, step: Planned, approved: bool) -> bool:
+        return not step.blocked_by and (approved or step.step not in IRREVERSIBLE)
+
+    def _do(self, step: Planned) -> None:
+        facts = table_facts(self.ddl, self.chosen.name)
+        leaving = Leaving(self.ddl, self.config, self.policy, self.store, self.now)
+        subject = step.subject
+        if step.step == "create":
+            low, high = parsed(step.low or "", facts.kind), parsed(step.high or "", facts.kind)
+            partitions.create(self.ddl, facts, step.partition, low, high)
+        elif step.step == "detach":
+            leaving.detach(step, facts, zone_of(self.chosen.by).key)
+        elif isinstance(subject, Retired):
+            if step.step == "archive":
+                leaving.archive(subject)
+            elif step.step == "drop":
+                self._drop(leaving, subject)
+            elif step.step == "expire":
+                leaving.expire(subject)
+        self.done[step.step] += 1
+
+    def _drop(self, leaving: Leaving, record: Retired) -> None:
+        try:
+            leaving.drop(record)
+        except DataError as error:
+            if error.reason in ("ArchiveMismatch", "ArchiveMissing", "ArchiveUnreadable", "ChangedSinceArchive"):
+                leaving.again(record)
+            raise
+
+    def _look_back(self) -> None:
+        """After all was done, the oldest row must be young enough; where it is not, that is a failure."""
+        facts = table_facts(self.ddl, self.chosen.name)
+        age = self.chosen.keep.age
+        limit = cutoff(age, facts, zone_of(self.chosen.by), self.now) if age else None
+        blocked = {step.partition for step in self.plan() if step.blocked_by}
+        for part in facts.partitions:
+            if limit is not None and part.high is not None and part.high <= limit and part.name not in blocked:  # type: ignore[operator]
+                raise DataError(
+                    f"{facts.name}: partition {part.name} is older than {age} and is still attached after the run",
+                    reason="RetentionNotReached",
+                )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other runs off this table; RetriableError when one is at it."""
+        name = f"millstream retention {self.chosen.name}"
+        if not self.ddl.rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))[0][0]:
+            raise RetriableError(
+                f"{self.ddl.owner}: another run works on table {self.chosen.name}; this one leaves it alone",
+                reason="TableBusy",
+            )
+        try:
+            yield
+        finally:
+            if not self.ddl.connection.closed:
+                self.ddl.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+
+
+class Saving:
+    """What bytes cost a month, in the warehouse and in the archive."""
+
+    def __init__(self, costs: Costs | None) -> None:
+        self._costs = costs
+
+    def spoken(self, size_bytes: int) -> str:
+        """Return what is saved a month; an empty text without prices."""
+        if self._costs is None:
+            return ""
+        return f"{size_bytes / 10**9 * (self._costs.warehouse - self._costs.archive):.2f} {self._costs.currency}"
+
+
+def _key(step: Planned) -> tuple[Any, ...]:
+    return (step.step, step.partition, step.low, step.high)
+
+
+def _shown(value: Value | None, facts: TableFacts) -> str | None:
+    return None if value is None else spelled(value, facts.kind)
+
+
+def _latest(known: Sequence[Retired]) -> str | None:
+    moments = [item.verified_at for item in known if item.verified_at is not None]
+    return f"{max(moments).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moments else None
+
+
+__all__ = ["Saving", "TableRun"]

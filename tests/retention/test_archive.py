@@ -1,0 +1,145 @@
+"""An archive holds what the table held, value by value; one that does not is refused and says what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from millstream_pipelines.errors import DataError
+from millstream_pipelines.retention import archive as archives
+from millstream_pipelines.retention.archive import archive, untouched, verify
+from millstream_pipelines.retention.manifest import manifests, read
+from retention.archives import EVERY_TYPE, OWNER, ROWS, config_of, folder_store, whole
+from servers.plugin import postgres_database, postgres_server
+from servers.postgres import Postgres
+
+__all__ = ["postgres_database", "postgres_server"]
+
+
+@pytest.fixture
+def every(postgres_database: Postgres) -> Postgres:
+    """A database with a table of every type."""
+    postgres_database.execute(EVERY_TYPE)
+    postgres_database.execute(ROWS)
+    return postgres_database
+
+
+def test_every_type_is_archived_exactly(every: Postgres, tmp_path: Path) -> None:
+    store = folder_store(tmp_path)
+    made = archive(config_of(every), OWNER, store, whole("raw.every"))
+    assert manifests(store, "raw.every") == [made.manifest.key]
+    assert read(store, made.manifest.key) == made.manifest
+    assert made.manifest.content.rows == 4
+    assert made.manifest.content.columns["id"].least == "-9223372036854775808"
+    (item,) = made.manifest.objects
+    schema = pq.read_schema(tmp_path / item.key)
+    forms = {field.name: str(field.type) for field in schema}
+    assert forms["u"] == "extension<arrow.uuid>"
+    assert forms["price"] == "decimal128(12, 2)"
+    assert (forms["any_number"], forms["jb"], forms["ints"], forms["ts"]) == ("string", "string", "string", "string")
+    assert schema.field("ints").metadata[b"millstream.type"] == b"integer[]"
+
+
+def test_a_table_without_rows_has_an_archive(every: Postgres, tmp_path: Path) -> None:
+    every.execute("DELETE FROM raw.every")
+    made = archive(config_of(every), OWNER, folder_store(tmp_path), whole("raw.every"))
+    assert (made.manifest.content.rows, made.manifest.objects) == (0, ())
+
+
+def test_floats_are_spelled_alike_by_both_engines(postgres_database: Postgres, tmp_path: Path) -> None:
+    postgres_database.execute("SELECT setseed(0.5)")
+    postgres_database.execute(
+        "CREATE TABLE f AS SELECT now() AS at, (random() - 0.5) * power(10::float8, (random() * 600 - 300)::int) AS x, "
+        "((random() - 0.5) * power(10::float8, (random() * 60 - 30)::int))::real AS y FROM generate_series(1, 20000)"
+    )
+    assert (
+        archive(config_of(postgres_database), OWNER, folder_store(tmp_path), whole("f")).manifest.content.rows == 20000
+    )
+
+
+def test_large_tables_become_several_files(
+    postgres_database: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream_pipelines.retention.export._FILE_BYTES", 100_000)
+    monkeypatch.setattr("millstream_pipelines.retention.export._ROW_GROUP_BYTES", 200_000)
+    postgres_database.execute(
+        "CREATE TABLE t AS SELECT now() AS at, g AS id, md5(g::text) AS m FROM generate_series(1, 20000) g"
+    )
+    made = archive(config_of(postgres_database), OWNER, folder_store(tmp_path), whole("t"))
+    assert len(made.manifest.objects) == 3
+    files = [str(tmp_path / item.key) for item in made.manifest.objects]
+    assert duckdb.sql(f"SELECT count(*), sum(id) FROM read_parquet({files})").fetchall() == [(20000, 200010000)]
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _change(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _swap(path: Path) -> None:
+    pq.write_table(pa.table({"at": [1]}), path)
+
+
+DAMAGE: list[tuple[Callable[[Path], None], str]] = [
+    (Path.unlink, "is gone"),
+    (_cut, "bytes with SHA-256"),
+    (_change, "SHA-256"),
+    (_swap, "SHA-256"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGE)
+def test_a_damaged_object_is_found_before_the_manifest(
+    damage: Callable[[Path], None], words: str, every: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(place: str) -> None:
+        if place == "exported":
+            damage(next(tmp_path.rglob("*.parquet")))
+
+    monkeypatch.setattr(archives, "reached", meanwhile)
+    with pytest.raises(DataError, match=words) as refused:
+        archive(config_of(every), OWNER, folder_store(tmp_path), whole("raw.every"))
+    assert refused.value.reason == "ArchiveMismatch"
+    assert not list(tmp_path.rglob("_manifest.json"))
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGE)
+def test_a_damaged_object_is_found_before_the_drop(
+    damage: Callable[[Path], None], words: str, every: Postgres, tmp_path: Path
+) -> None:
+    store = folder_store(tmp_path)
+    manifest = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
+    untouched(store, manifest)
+    damage(next(tmp_path.rglob("*.parquet")))
+    with pytest.raises(DataError, match=words):
+        untouched(store, manifest)
+
+
+def test_other_rows_are_told_apart_by_content(every: Postgres, tmp_path: Path) -> None:
+    store = folder_store(tmp_path)
+    manifest = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
+    every.execute("UPDATE raw.every SET t = 'other' WHERE id = 1")
+    other = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
+    with pytest.raises(DataError, match=r"content hash: .*column 't': 3 values, +to .*(?s:.)+ to other"):
+        verify(store, other.objects, manifest.columns, manifest.content, "raw.every")
+
+
+def test_the_manifest_says_all_that_is_needed(every: Postgres, tmp_path: Path) -> None:
+    manifest = archive(
+        config_of(every), OWNER, folder_store(tmp_path), whole("raw.every", low="2013-01-01 05:00:00+00")
+    ).manifest
+    document = json.loads((tmp_path / manifest.key).read_text())
+    assert manifest.key.startswith("raw.every/from=2013-01-01T05-00-00Z/")
+    assert document["content"]["columns"]["price"] == {"nulls": 1, "min": "-0.01", "max": "99.99"}
+    assert [item["type"] for item in document["columns"]][:3] == ["timestamptz", "bigint", "smallint"]

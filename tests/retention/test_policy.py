@@ -1,0 +1,181 @@
+"""A policy carried out on a real server: partitions ahead, archives proven, drops after the grace, and the way back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from millstream_api import RunReport
+from retention.policies import FLIGHTS, NOW, TABLE, attached, carried_out, months, spec
+from servers.plugin import postgres_database, postgres_server
+from servers.postgres import Postgres
+
+__all__ = ["postgres_database", "postgres_server"]
+
+LATER = NOW + timedelta(days=8)
+
+
+@pytest.fixture
+def flights(postgres_database: Postgres) -> Postgres:
+    """A table with a partition for each month of late 2013, in New York."""
+    postgres_database.execute(FLIGHTS)
+    months(postgres_database, 8, 12)
+    return postgres_database
+
+
+def done(report: RunReport) -> str:
+    assert report.exit_code == 0, report.message
+    return report.message
+
+
+def test_partitions_are_made_ahead(postgres_database: Postgres) -> None:
+    postgres_database.execute(FLIGHTS)
+    assert done(carried_out(postgres_database, spec(keep={}))) == "raw.flights: 4 made"
+    assert attached(postgres_database) == ["p20140201", "p20140301", "p20140401", "p20140501"]
+    bound = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'flights_p20140301'"
+    postgres_database.execute("SET timezone = 'UTC'")
+    assert "05:00:00+00" in str(postgres_database.execute(f"SET timezone = 'UTC'; {bound}"))
+    assert "04:00:00+00" in str(postgres_database.execute(f"SET timezone = 'UTC'; {bound}")), "DST has begun by April"
+    assert done(carried_out(postgres_database, spec(keep={}))) == "nothing was due"
+    report = carried_out(postgres_database, spec(keep={}))
+    assert report.retention is not None
+    assert (report.retention.tables[0].live, report.retention.tables[0].horizon) == (4, "2014-06-01 04:00:00+00")
+
+
+def test_what_is_too_old_is_archived_kept_for_the_grace_and_dropped(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path)
+    assert done(carried_out(flights, policy)) == "raw.flights: 5 made, 3 detached, 3 archived and verified"
+    assert attached(flights)[:3] == ["p20131101", "p20131201", "p20140101"]
+    assert flights.execute("SELECT count(*) FROM raw.flights_p20130801") == [(100,)]
+    assert len(list(tmp_path.rglob("_manifest.json"))) == 3
+    assert done(carried_out(flights, policy)) == "nothing was due"
+    report = carried_out(flights, policy, LATER)
+    assert done(report) == "raw.flights: 3 dropped"
+    assert flights.execute("SELECT to_regclass('raw.flights_p20130801')") == [(None,)]
+    assert flights.execute("SELECT count(*) FROM raw.flights") == [(200,)]
+    assert report.retention is not None
+    table = report.retention.tables[0]
+    assert (table.archived, table.dropped, table.detached, table.live) == (3, 3, 0, 7)
+    assert table.archived_bytes > 0
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_go(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path, costs={"warehouse": 100000.0, "archive": 0.0})
+    report = carried_out(flights, policy, dryRun=True)
+    assert report.retention is not None
+    steps = report.retention.plan
+    assert [step.step for step in steps] == ["create"] * 5 + ["detach"] * 3
+    assert (steps[5].partition, steps[5].why) == ("raw.flights_p20130801", "older than 3 months")
+    assert report.retention.bytes == sum(step.bytes for step in steps) > 0
+    assert report.retention.saving.endswith(" USD")
+    assert len(attached(flights)) == 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hold_keeps_a_range(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path, holds=[{"name": "case-1", "table": TABLE, "from": "2013-09-10", "to": "2013-10-01"}])
+    report = carried_out(flights, policy)
+    assert done(report).endswith("2 archived and verified; 1 blocked by hold 'case-1'")
+    assert attached(flights)[0] == "p20130901"
+    assert report.retention is not None
+    assert (report.retention.tables[0].outcome, report.retention.tables[0].held) == ("blocked", 1)
+
+
+def test_a_hold_that_comes_in_the_grace_stops_the_drop(flights: Postgres, tmp_path: Path) -> None:
+    done(carried_out(flights, spec(tmp_path)))
+    held = spec(tmp_path, holds=[{"name": "case-1", "table": TABLE, "to": "2013-08-02"}])
+    assert "2 dropped; 1 blocked by hold 'case-1'" in done(carried_out(flights, held, LATER))
+    assert flights.execute("SELECT count(*) FROM raw.flights_p20130801") == [(100,)]
+
+
+def test_nothing_irreversible_without_approval(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path, approval="manual")
+    done(carried_out(flights, policy))
+    report = carried_out(flights, policy, LATER)
+    assert "3 irreversible steps wait for approval" in done(report)
+    assert report.retention is not None
+    digest = report.retention.digest
+    assert digest in report.message
+    assert "3 irreversible" in done(carried_out(flights, policy, LATER, approved="0123456789ab"))
+    assert done(carried_out(flights, policy, LATER, approved=digest)) == "raw.flights: 3 dropped"
+
+
+def test_a_dependent_that_is_behind_blocks(flights: Postgres, tmp_path: Path) -> None:
+    flights.execute("CREATE TABLE raw.daily AS SELECT timestamptz '2013-09-05' AS day")
+    policy = spec(tmp_path, dependents=[{"table": TABLE, "name": "raw.daily", "column": "day"}])
+    message = done(carried_out(flights, policy))
+    assert "1 detached, 1 archived and verified; 2 blocked by raw.daily, which has come to 2013-09-05" in message
+
+
+def test_undo_within_the_grace_is_a_re_attach(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path)
+    done(carried_out(flights, policy))
+    restore = {"table": TABLE, "from": "2013-09-01", "to": "2013-10-01"}
+    assert "1 ranges of raw.flights restored and attached, 100 rows" in done(
+        carried_out(flights, policy, restore=restore)
+    )
+    assert attached(flights)[0] == "p20130901"
+    assert "its restore: it stays for 7 days" in done(carried_out(flights, policy))
+    assert flights.execute("SELECT count(*) FROM raw.flights") == [(300,)]
+
+
+def test_what_was_dropped_comes_back_from_its_archive(flights: Postgres, tmp_path: Path) -> None:
+    before = flights.execute("SELECT * FROM raw.flights ORDER BY 1, 2")
+    policy = spec(tmp_path)
+    done(carried_out(flights, policy))
+    done(carried_out(flights, policy, LATER))
+    done(carried_out(flights, policy, LATER, restore={"table": TABLE, "from": "2013-08-01", "to": "2013-11-01"}))
+    assert flights.execute("SELECT * FROM raw.flights ORDER BY 1, 2") == before
+    assert flights.execute(
+        "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND conrelid = 'raw.flights_p20130801'::regclass"
+    ) == [(1,)]
+
+
+def test_a_range_comes_back_beside(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path)
+    done(carried_out(flights, policy))
+    done(carried_out(flights, policy, LATER))
+    restore = {"table": TABLE, "from": "2013-08-15", "to": "2013-08-16", "into": "audit"}
+    assert "into schema audit, 100 rows" in done(carried_out(flights, policy, LATER, restore=restore))
+    assert flights.execute("SELECT count(*) FROM audit.flights_p20130801") == [(100,)]
+    assert attached(flights)[0] == "p20131101"
+
+
+def test_rows_that_came_after_the_archive_stop_the_drop(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path)
+    done(carried_out(flights, policy))
+    flights.execute("INSERT INTO raw.flights_p20130801 VALUES ('2013-08-20', 777, 'late')")
+    report = carried_out(flights, policy, LATER)
+    assert (report.exit_code, report.reason) == (65, "ChangedSinceArchive"), report.message
+    assert "raw.flights_p20130801 has changed since it was archived" in report.message
+    assert flights.execute("SELECT count(*) FROM raw.flights_p20130801") == [(101,)]
+    assert done(carried_out(flights, policy, LATER)) == "raw.flights: 1 archived and verified, 3 dropped"
+    done(carried_out(flights, policy, LATER, restore={"table": TABLE, "from": "2013-08-01", "to": "2013-09-01"}))
+    assert flights.execute("SELECT count(*) FROM raw.flights WHERE tail = 'late'") == [(1,)]
+
+
+def test_a_damaged_archive_stops_the_drop(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path)
+    done(carried_out(flights, policy))
+    next((tmp_path / TABLE / "from=2013-08-01T04-00-00Z").rglob("*.parquet")).unlink()
+    report = carried_out(flights, policy, LATER)
+    assert (report.exit_code, report.reason) == (65, "ArchiveMismatch"), report.message
+    assert "is gone" in report.message
+    assert "archived and verified" in done(carried_out(flights, policy, LATER))
+
+
+def test_limits_of_size_and_rows(flights: Postgres, tmp_path: Path) -> None:
+    flights.execute("ANALYZE raw.flights")
+    assert "2 detached" in done(carried_out(flights, spec(keep={"rows": 300})))
+    assert "4 detached" in done(carried_out(flights, spec(tmp_path, keep={"size": "1k"})))
+    assert attached(flights) == ["p20140201", "p20140301", "p20140401", "p20140501"]
+
+
+def test_archives_expire_too(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path, archive={"url": f"file://{tmp_path}", "keep": {"age": "5 months"}})
+    done(carried_out(flights, policy))
+    assert "1 archives expired" in done(carried_out(flights, policy, LATER))
+    assert len(list(tmp_path.rglob("_manifest.json"))) == 2
+    assert not list((tmp_path / TABLE / "from=2013-08-01T04-00-00Z").rglob("*.parquet"))
