@@ -142,7 +142,7 @@ KINDS: tuple[Kind, ...] = (
         "plr",
         PipelineRunSpec,
         PipelineRunStatus,
-        "One execution of a Pipeline.",
+        "One execution of a Pipeline, or a restore of what a RetentionPolicy has archived.",
         (
             ("Pipeline", "string", ".spec.pipelineRef.name"),
             ("Trigger", "string", ".spec.trigger"),
@@ -154,15 +154,38 @@ KINDS: tuple[Kind, ...] = (
             ("Seconds", "number", ".status.durationSeconds"),
             _AGE,
         ),
-        (".spec.pipelineRef.name", ".spec.trigger", ".status.phase"),
+        (".spec.pipelineRef.name", ".spec.policyRef.name", ".spec.trigger", ".status.phase"),
         {
             "": (
-                ("self.pipelineRef == oldSelf.pipelineRef", "pipelineRef is immutable; make a new PipelineRun"),
                 ("self.trigger == oldSelf.trigger", "trigger is immutable; make a new PipelineRun"),
                 ("self.fullRefresh == oldSelf.fullRefresh", "fullRefresh is immutable; make a new PipelineRun"),
                 *(
                     (_SAME.format(name=name), f"{name} is immutable; make a new PipelineRun")
-                    for name in ("window", "streams", "replay", "maxRowsPerSecond", "scheduledFor")
+                    for name in (
+                        "pipelineRef",
+                        "policyRef",
+                        "restore",
+                        "window",
+                        "streams",
+                        "replay",
+                        "maxRowsPerSecond",
+                        "scheduledFor",
+                    )
+                ),
+                (
+                    "has(self.pipelineRef) != has(self.policyRef)",
+                    "give pipelineRef or, with trigger restore, policyRef; one of them",
+                ),
+                (
+                    "has(self.policyRef) == (self.trigger == 'restore') && has(self.restore) == has(self.policyRef)",
+                    "policyRef, restore and trigger restore go together: give all or none",
+                ),
+                (
+                    (
+                        "!has(self.policyRef) || !(self.fullRefresh || has(self.maxRowsPerSecond) || "
+                        "(has(self.streams) && size(self.streams) > 0))"
+                    ),
+                    "streams, fullRefresh and maxRowsPerSecond do not go with trigger restore",
                 ),
                 (
                     "has(self.window) == (self.trigger == 'backfill')",
@@ -179,6 +202,7 @@ KINDS: tuple[Kind, ...] = (
                 ("!(has(self.interval) && has(self.step))", "give interval or step, not both"),
                 ("self.from != self.to", "from must be before to"),
             ),
+            "restore": (("self.from != self.to", "from must be before to"),),
         },
     ),
     Kind(
@@ -195,6 +219,10 @@ KINDS: tuple[Kind, ...] = (
             ("Live", "integer", ".status.live"),
             ("Archived", "integer", ".status.archived"),
             ("Dropped", "integer", ".status.dropped"),
+            ("Plan", "string", ".status.plan.digest"),
+            ("Blocked", "integer", ".status.plan.blocked"),
+            ("Last Run", "date", ".status.lastRun.finishedAt"),
+            ("Outcome", "string", ".status.lastRun.outcome"),
             _READY,
             _REASON,
             _AGE,

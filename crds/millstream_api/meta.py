@@ -27,6 +27,7 @@ ANNOTATION_APPROVE = f"{GROUP}/approve"
 ANNOTATION_PLAN = f"{GROUP}/plan"
 ANNOTATION_APPLIED = f"{GROUP}/applied"
 ANNOTATION_ADOPTED = f"{GROUP}/adopted"
+ANNOTATION_GENERATION = f"{GROUP}/generation"
 FINALIZER = f"{GROUP}/cleanup"
 
 ResourceName = Annotated[

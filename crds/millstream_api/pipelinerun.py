@@ -1,12 +1,13 @@
-"""PipelineRun: one execution of a Pipeline."""
+"""PipelineRun: one execution of a Pipeline, or a restore of what a RetentionPolicy has archived."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from millstream_api.meta import ConditionedStatus, ObjectRef
+from millstream_api.retention_options import Restore
 from millstream_api.run_options import RunOptions
 from millstream_api.run_report import CheckResult, Drift, StreamReport
 
@@ -14,13 +15,28 @@ Phase = Literal["Queued", "Running", "Succeeded", "Failed", "ChecksFailed", "Can
 
 
 class PipelineRunSpec(RunOptions):
-    """Which Pipeline to run, why and how. Immutable but for `cancel`."""
+    """What to run, why and how. Immutable but for `cancel`."""
 
-    pipeline_ref: ObjectRef = Field(description="The Pipeline to run.")
+    pipeline_ref: ObjectRef | None = Field(default=None, description="The Pipeline to run; none for a restore.")
+    policy_ref: ObjectRef | None = Field(
+        default=None, description="The RetentionPolicy whose archives come back, for trigger `restore`."
+    )
+    restore: Restore | None = Field(default=None, description="What comes back, for trigger `restore`.")
     scheduled_for: str | None = Field(
         default=None, max_length=40, description="The scheduled time this run is for, RFC 3339 UTC; the operator's."
     )
     cancel: bool = Field(default=False, description="True ends the run; committed chunks stay.")
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        if (self.pipeline_ref is None) == (self.policy_ref is None):
+            raise ValueError("give `pipelineRef` or, with trigger 'restore', `policyRef`; one of them")
+        restoring = self.trigger == "restore"
+        if (self.policy_ref is not None) != restoring or (self.restore is not None) != restoring:
+            raise ValueError("`policyRef`, `restore` and trigger 'restore' go together: give all or none")
+        if restoring and (self.streams or self.full_refresh or self.max_rows_per_second is not None):
+            raise ValueError("`streams`, `fullRefresh` and `maxRowsPerSecond` do not go with trigger 'restore'")
+        return self
 
 
 class PipelineRunStatus(ConditionedStatus):

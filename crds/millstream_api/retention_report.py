@@ -8,6 +8,21 @@ from pydantic import Field
 
 from millstream_api.meta import ConditionedStatus, StatusModel
 
+_COUNTED = (
+    "live",
+    "detached",
+    "waiting",
+    "archived",
+    "dropped",
+    "held",
+    "archived_bytes",
+    "pending_bytes",
+    "dropped_bytes",
+    "lock_wait_seconds",
+    "verify_failures",
+)
+_URGENCY = ("failed", "blocked", "done")
+
 Step = Literal["create", "convert", "split", "detach", "archive", "drop", "expire", "erase", "keep"]
 
 
@@ -34,6 +49,7 @@ class TableReport(StatusModel):
     message: str = Field(default="", description="What was done, or what stands in the way and what to do.")
     live: int = Field(default=0, description="Partitions that are attached.")
     detached: int = Field(default=0, description="Partitions that wait, archived or not, for their drop.")
+    waiting: int = Field(default=0, description="Partitions that are due and have no verified archive yet.")
     archived: int = Field(default=0, description="Ranges with a verified archive, dropped or not.")
     dropped: int = Field(default=0, description="Ranges that have left the warehouse.")
     held: int = Field(default=0, description="Partitions that a hold keeps.")
@@ -44,6 +60,7 @@ class TableReport(StatusModel):
     dropped_bytes: int = Field(default=0, description="Bytes that have left the warehouse, ever.")
     verified_at: str | None = Field(default=None, description="When an archive was last read back, RFC 3339 UTC.")
     lock_wait_seconds: float = Field(default=0, description="Time this run spent waiting for locks.")
+    verify_failures: int = Field(default=0, description="Archives that this run read back and found different.")
 
 
 class RetentionReport(StatusModel):
@@ -53,27 +70,71 @@ class RetentionReport(StatusModel):
     approved: bool = Field(default=True, description="Whether irreversible steps may be taken.")
     tables: list[TableReport] = Field(default_factory=list, description="Per table; at most 50 are listed.")
     tables_count: int = Field(default=0, description="How many tables there are, listed or not.")
+    totals: TableReport | None = Field(default=None, description="Sum over all tables, listed or not.")
     plan: list[PlannedStep] = Field(default_factory=list, description="What comes next; at most 50 are listed.")
     plan_count: int = Field(default=0, description="How many steps are planned, listed or not.")
     bytes: int = Field(default=0, description="Bytes that would leave the warehouse.")
     saving: str = Field(default="", description="What is saved a month, such as `12.40 USD`.")
     blocked: int = Field(default=0, description="Steps that something stands in the way of.")
 
+    def summed(self) -> TableReport:
+        """Return the sum over all tables: as told, or over those that are listed."""
+        if self.totals is not None:
+            return self.totals
+        sums = {name: sum(getattr(table, name) for table in self.tables) for name in _COUNTED}
+        return TableReport(
+            name="", outcome=min((t.outcome for t in self.tables), key=_URGENCY.index, default="done"), **sums
+        )
+
+    def shorten(self) -> bool:
+        """Drop the least telling row: of the plan first, then tables that are done; False when none is left."""
+        if not (self.plan or self.tables):
+            return False
+        self.plan_count = max(self.plan_count, len(self.plan))
+        self.tables_count = max(self.tables_count, len(self.tables))
+        if self.plan:
+            self.plan.pop()
+            return True
+        self.totals = self.summed()
+        self.tables = sorted(self.tables, key=lambda table: _URGENCY.index(table.outcome))[:-1]
+        return True
+
+
+class PolicyRun(StatusModel):
+    """A finished Job of the policy in short."""
+
+    job: str = Field(description="Name of the Job.")
+    outcome: str = Field(description="Succeeded, or the reason why not.")
+    message: str = Field(default="", description="What was done, or what went wrong and what to do.")
+    finished_at: str | None = Field(default=None, description="When it ended, RFC 3339 UTC.")
+    configuration: str | None = Field(
+        default=None, description="Hash of what it was made from: whether a fix came after it."
+    )
+
 
 class RetentionPolicyStatus(ConditionedStatus):
     """How the tables stand, and what the next run would do."""
 
     plan: RetentionReport | None = Field(default=None, description="Newest report: tables, and the plan as a dry run.")
+    planned_at: str | None = Field(default=None, description="When the plan was made, RFC 3339 UTC.")
+    planned_for: str | None = Field(default=None, description="Hash of what the newest plan was made from.")
     plan_name: str | None = Field(default=None, description="Name of the ConfigMap with the current RunPlan.")
     cron_job: str | None = Field(default=None, description="Name of the CronJob.")
-    active_job: str | None = Field(default=None, description="Job that has not ended.")
-    last_job: str | None = Field(default=None, description="Newest Job whose report was read.")
-    last_run_at: str | None = Field(default=None, description="When it ended, RFC 3339 UTC.")
+    active_job: str | None = Field(default=None, description="Run that has not ended.")
+    last_run: PolicyRun | None = Field(default=None, description="Newest run that has ended.")
+    last_dry_run: PolicyRun | None = Field(default=None, description="Newest dry run that has ended.")
     last_success_at: str | None = Field(default=None, description="When a run last did all it should, RFC 3339 UTC.")
     last_trigger: str | None = Field(default=None, description="Newest value of the `millstream.dev/run` annotation.")
+    approved: str | None = Field(default=None, description="Digest that was approved and is handed to runs.")
+    approval_refused: str | None = Field(
+        default=None, description="Value of the `millstream.dev/approve` annotation that names no current plan."
+    )
+    counted_jobs: list[str] = Field(
+        default_factory=list, description="UIDs of finished Jobs that have been read; so each counts once."
+    )
     live: int | None = Field(default=None, description="Attached partitions of all tables.")
     archived: int | None = Field(default=None, description="Ranges with a verified archive.")
     dropped: int | None = Field(default=None, description="Ranges that have left the warehouse.")
 
 
-__all__ = ["PlannedStep", "RetentionPolicyStatus", "RetentionReport", "Step", "TableReport"]
+__all__ = ["PlannedStep", "PolicyRun", "RetentionPolicyStatus", "RetentionReport", "Step", "TableReport"]

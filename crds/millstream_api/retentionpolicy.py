@@ -180,7 +180,7 @@ class RetentionPolicySpec(ApiModel):
         default="1s", description="How long a change of a table may wait for its lock, and so hold up others, per try."
     )
     costs: Costs | None = Field(default=None, description="Prices of storage, to say what is saved.")
-    suspend: bool = Field(default=False, description="True stops new runs.")
+    suspend: bool = Field(default=False, description="True stops new runs; what they would do is still planned.")
     timeout_seconds: int = Field(
         default=86400,
         ge=60,

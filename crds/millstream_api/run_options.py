@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from millstream_api.meta import ApiModel
 from millstream_api.stream import Duration
 
-Trigger = Literal["manual", "schedule", "catchup", "backfill", "replay"]
+Trigger = Literal["manual", "schedule", "catchup", "backfill", "replay", "restore"]
 
 OPTIONS_ENV = "MILLSTREAM_OPTIONS"
 
@@ -76,7 +76,7 @@ class RunOptions(ApiModel):
     trigger: Trigger = Field(
         default="manual",
         description="Why the run exists: by hand, by the clock, by the clock but late (`schedule.catchUp`), to load a "
-        "`window` again, or to load quarantined rows.",
+        "`window` again, to load quarantined rows, or to bring back what a RetentionPolicy has archived.",
     )
     full_refresh: bool = Field(
         default=False, description="Forget the cursor of each stream and read everything again; keys keep rows single."

@@ -146,11 +146,8 @@ def _shrink(report: RunReport) -> bool:
     if wide is not None and len(wide.columns) > 5:
         wide.columns = wide.columns[: max(5, len(wide.columns) // 2)]
         return True
-    retention = report.retention
-    for rows in (retention.plan, retention.tables) if retention is not None else ():
-        if rows:
-            rows.pop()
-            return True
+    if report.retention is not None and report.retention.shorten():
+        return True
     for details in (report.discovered, report.drift, report.streams, report.checks):
         if details:
             details.pop()

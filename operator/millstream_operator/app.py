@@ -30,6 +30,7 @@ from millstream_operator.metrics import Metrics, PipelineGauges, Sample
 from millstream_operator.objects.podtemplate import RunnerDefaults
 from millstream_operator.queue import TokenBucket, WorkQueue
 from millstream_operator.reconcile.observed import instant
+from millstream_operator.retention_metrics import RetentionGauges
 from millstream_operator.settings import Settings
 
 _SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
@@ -51,6 +52,7 @@ class Operator:
         self._watchdog: watchdog.Watchdog | None = None
         self._metrics.workers.set(settings.workers)
         self._metrics.registry.register(PipelineGauges(self._freshness, self._quality))
+        self._metrics.registry.register(RetentionGauges(self._policies))
 
     async def run(self) -> int:
         """Run until a signal (0) or until only a new process helps (1)."""
@@ -188,6 +190,10 @@ class Operator:
             passed, _, ran = status.get("quality", "").partition("/")
             if ran and int(ran):
                 yield namespace, name, int(passed) / int(ran)
+
+    def _policies(self) -> Iterator[dict[str, Any]]:
+        found = (self._store.get(*key) for key in self._store.keys("RetentionPolicy"))
+        yield from (body for body in found if body is not None)
 
     def _statuses(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for key in self._store.keys("Pipeline"):

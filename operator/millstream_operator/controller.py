@@ -120,8 +120,7 @@ class Controller:
 
     def _gone(self, key: Key) -> None:
         self._queue.drop(key)
-        if key.kind == "Pipeline":
-            self._metrics.forget(key.namespace, key.name)
+        self._metrics.forget(key)
 
     async def _carry_out(self, key: Key, body: Body, outcome: Outcome) -> None:
         for manifest in outcome.apply:

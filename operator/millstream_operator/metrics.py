@@ -14,7 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from millstream_operator.queue import Key
-from millstream_operator.reconcile.outcome import RunFacts
+from millstream_operator.reconcile.outcome import RetainFacts, RunFacts
+from millstream_operator.retention_metrics import RetentionCounters
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -32,6 +33,7 @@ class Metrics:
         self._make_controller()
         self._make_queue()
         self._make_pipeline()
+        self._retention = RetentionCounters(self.registry)
         self._started: dict[Key, float] = {}
 
     def _make_controller(self) -> None:
@@ -77,6 +79,7 @@ class Metrics:
         self.durations = Histogram(
             "millstream_run_duration_seconds", "Time of a run.", _PIPELINE, buckets=_DURATIONS_S, registry=r
         )
+        self._of_pipeline = (self.runs, self.rows, self.quarantined, self.bytes, self.checks, self.durations)
 
     def added(self, key: Key) -> None:
         """Count a key put into the queue."""
@@ -106,8 +109,11 @@ class Metrics:
         if result == "terminal":
             self.terminal.labels(key.kind).inc()
 
-    def counted(self, key: Key, facts: RunFacts) -> None:
-        """Feed the series of a Pipeline with a finished run."""
+    def counted(self, key: Key, facts: RunFacts | RetainFacts) -> None:
+        """Feed the series of a Pipeline or RetentionPolicy with a finished run."""
+        if isinstance(facts, RetainFacts):
+            self._retention.counted(key, facts)
+            return
         where = (key.namespace, key.name)
         self.runs.labels(*where, facts.outcome).inc()
         self.bytes.labels(*where).inc(facts.bytes_read)
@@ -118,10 +124,12 @@ class Metrics:
         for severity, number in facts.failed_checks.items():
             self.checks.labels(*where, severity).inc(number)
 
-    def forget(self, namespace: str, pipeline: str) -> None:
-        """Drop the series of a Pipeline that is gone."""
-        labels = {"namespace": namespace, "pipeline": pipeline}
-        for metric in (self.runs, self.rows, self.quarantined, self.bytes, self.checks, self.durations):
+    def forget(self, key: Key) -> None:
+        """Drop the series of a Pipeline or RetentionPolicy that is gone."""
+        if key.kind == "RetentionPolicy":
+            self._retention.forget(key)
+        labels = {"namespace": key.namespace, "pipeline": key.name}
+        for metric in self._of_pipeline if key.kind == "Pipeline" else ():
             metric.remove_by_labels(labels)
 
     def _longest_s(self) -> float:

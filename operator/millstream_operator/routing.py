@@ -3,7 +3,7 @@ nothing); a missing one waits for the resync."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from millstream_api.meta import LABEL_OWNER_UID
@@ -29,27 +29,40 @@ def _endpoint(store: Store, body: Body) -> Iterator[Key]:
     yield key_of(body)
     for pipeline in store.pipelines_using(*key_of(body)):
         yield from _pipeline(store, pipeline)
+    for policy in store.policies_using(*key_of(body)[1:]) if body["kind"] == "Warehouse" else ():
+        yield from _policy(store, policy)
 
 
-def _pipeline(store: Store, body: Body) -> Iterator[Key]:
+def _policy(store: Store, body: Body) -> Iterator[Key]:
     yield key_of(body)
-    for run in store.runs_of_pipeline(body["metadata"]["namespace"], body["metadata"]["name"]):
+    yield from _unfinished(store.restores_of_policy(body["metadata"]["namespace"], body["metadata"]["name"]))
+
+
+def _unfinished(runs: Iterable[Body]) -> Iterator[Key]:
+    for run in runs:
         if run.get("status", {}).get("phase") not in FINISHED:
             yield key_of(run)
 
 
+def _pipeline(store: Store, body: Body) -> Iterator[Key]:
+    yield key_of(body)
+    yield from _unfinished(store.runs_of_pipeline(body["metadata"]["namespace"], body["metadata"]["name"]))
+
+
 def _run(store: Store, body: Body) -> Iterator[Key]:
     yield key_of(body)
-    namespace, name = body["metadata"]["namespace"], body["spec"].get("pipelineRef", {}).get("name", "")
-    pipeline = store.get("Pipeline", namespace, name)
-    yield from _pipeline(store, pipeline) if pipeline is not None else ()
+    namespace, spec = body["metadata"]["namespace"], body["spec"]
+    for field, kind, route in (("pipelineRef", "Pipeline", _pipeline), ("policyRef", "RetentionPolicy", _policy)):
+        found = store.get(kind, namespace, (spec.get(field) or {}).get("name", ""))
+        yield from route(store, found) if found is not None else ()
 
 
 def _child(store: Store, body: Body) -> Iterator[Key]:
     owner = store.by_uid(body["metadata"].get("labels", {}).get(LABEL_OWNER_UID, ""))
     if owner is None:
         return
-    yield from _run(store, owner) if owner["kind"] == "PipelineRun" else _itself(store, owner)
+    route = {"PipelineRun": _run, "RetentionPolicy": _policy}.get(owner["kind"], _itself)
+    yield from route(store, owner)
 
 
 def _job(store: Store, body: Body) -> Iterator[Key]:
@@ -76,6 +89,7 @@ _ROUTES: dict[str, Route] = {
     "Warehouse": _endpoint,
     "Pipeline": _pipeline,
     "PipelineRun": _run,
+    "RetentionPolicy": _policy,
     "Job": _job,
     "CronJob": _child,
     "ConfigMap": _child,

@@ -9,9 +9,16 @@ from millstream_operator.cluster.client import Client
 from millstream_operator.cluster.reports import job_facts
 from millstream_operator.cluster.resources import BY_KIND, SECRET, cached
 from millstream_operator.cluster.store import Store
-from millstream_operator.reconcile.observed import JobFacts, PipelineView, PlanFacts, ProbeView, RunView, SecretFacts
+from millstream_operator.reconcile.observed import (
+    JobFacts,
+    PipelineView,
+    PlanFacts,
+    PolicyView,
+    ProbeView,
+    RunView,
+    SecretFacts,
+)
 from millstream_operator.reconcile.pipelinerun import job_name
-from millstream_operator.reconcile.retentionpolicy import PolicyView
 from millstream_operator.reconcile.runs import FINISHED
 
 Body = dict[str, Any]
@@ -27,7 +34,8 @@ class Views:
         """Return the view of a DataSource or Warehouse."""
         uid = body["metadata"]["uid"]
         jobs = [await self._facts(item) for item in self._store.owned("Job", uid)]
-        return ProbeView(body, tuple(jobs), self._plans(uid), await self._secret(body))
+        secret = await self._secret(body, body.get("spec", {}).get("secretRef"))
+        return ProbeView(body, tuple(jobs), self._plans(uid), secret)
 
     async def pipeline(self, body: Body) -> PipelineView:
         """Return the view of a Pipeline; of its Jobs it sees names and states, not what their pods said."""
@@ -49,19 +57,34 @@ class Views:
         namespace = body["metadata"]["namespace"]
         job = self._store.get("Job", namespace, job_name(body))
         ended = body.get("status", {}).get("phase") in FINISHED
-        reference = body.get("spec", {}).get("pipelineRef", {}).get("name", "")
+        reference = _name(body.get("spec", {}).get("pipelineRef"))
         if job is None and not ended:
             await self._newest(namespace, reference)
         pipeline = self._store.get("Pipeline", namespace, reference)
+        policy = self._store.get("RetentionPolicy", namespace, _name(body.get("spec", {}).get("policyRef")))
         return RunView(
             body,
             await self._facts(job, ended) if job is not None else None,
             await self.pipeline(pipeline) if pipeline is not None else None,
+            await self.policy(policy) if policy is not None else None,
         )
 
     async def policy(self, body: Body) -> PolicyView:
         """Return the view of a RetentionPolicy."""
-        return PolicyView(body)
+        meta, spec = body["metadata"], body.get("spec", {})
+        namespace, uid = meta["namespace"], meta["uid"]
+        read = body.get("status", {}).get("countedJobs", [])
+        jobs = [await self._facts(item, item["metadata"]["uid"] in read) for item in self._store.owned("Job", uid)]
+        cronjobs = self._store.owned("CronJob", uid)
+        return PolicyView(
+            body=body,
+            warehouse=self._store.get("Warehouse", namespace, _name(spec.get("warehouseRef"))),
+            cronjob=cronjobs[0] if cronjobs else None,
+            jobs=tuple(jobs),
+            plans=self._plans(uid),
+            secret=await self._secret(body, (spec.get("archive") or {}).get("secretRef")),
+            restores=tuple(self._store.restores_of_policy(namespace, meta["name"])),
+        )
 
     async def _newest(self, namespace: str, pipeline: str) -> None:
         """Put the Pipeline into the cache as it is now: who applies a fix and a run at once means the fixed one."""
@@ -82,8 +105,8 @@ class Views:
         )
         return job_facts(job, [cached(resource, pod) for pod in pods])
 
-    async def _secret(self, body: Body) -> SecretFacts | None:
-        name = (body.get("spec", {}).get("secretRef") or {}).get("name")
+    async def _secret(self, body: Body, reference: Any) -> SecretFacts | None:
+        name = _name(reference)
         if not name:
             return None
         found = await self._client.find(SECRET, body["metadata"]["namespace"], name)
@@ -94,3 +117,8 @@ class Views:
             PlanFacts(item["metadata"]["name"], item["metadata"].get("creationTimestamp", ""))
             for item in self._store.owned("ConfigMap", owner_uid)
         )
+
+
+def _name(reference: Any) -> str:
+    """Return the name in a reference of a spec that may be anything yet."""
+    return str(reference.get("name") or "") if isinstance(reference, dict) else ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from api.manifests import manifest, pipeline_spec, source_spec, warehouse_spec
+from api.manifests import manifest, pipeline_spec, retention_spec, source_spec, warehouse_spec
 from api.rest import Rest
 from cluster.processes import ClusterError, free_port
 from millstream_api import KINDS
@@ -208,6 +208,9 @@ class Cluster:
         selector += f",batch.kubernetes.io/job-completion-index={shard}" if shard is not None else ""
         return eventually(lambda: max(self.list("pod", selector), key=_newness), f"a pod of Job {job}")
 
+    def policy(self, name: str = "keep", **more: Any) -> None:
+        self.apply(manifest("RetentionPolicy", name, retention_spec(**more)))
+
     def finish(self, job: str, code: int = 0, *, shard: int | None = None, **report: Any) -> None:
         """End the newest pod of a Job, or of its shard, as the kubelet would."""
         told = RunReport(exit_code=code, reason="Done", **report).fitted().decode()
@@ -275,7 +278,7 @@ def loaded(rows: int, **more: Any) -> Body:
 
 def _without_node(item: Body) -> Body:
     """Its pods wait for a node that never comes: the session's real node must not speak where the test does."""
-    if item["kind"] not in ("DataSource", "Warehouse", "Pipeline"):
+    if item["kind"] not in ("DataSource", "Warehouse", "Pipeline", "RetentionPolicy"):
         return item
     pod = {"nodeSelector": {"millstream.dev/none": "none"}, **item["spec"].get("pod", {})}
     return {**item, "spec": {**item["spec"], "pod": pod}}

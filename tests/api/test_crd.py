@@ -90,6 +90,6 @@ def test_rules_stand_where_they_belong() -> None:
     run = dict(nodes(spec_of(next(item for item in KINDS if item.name == "PipelineRun"))))
     assert len(pipeline[".streams[]"]["x-kubernetes-validations"]) == 5
     rules = run[""]["x-kubernetes-validations"]
-    assert rules[0]["rule"] == "self.pipelineRef == oldSelf.pipelineRef"
+    assert rules[0]["rule"] == "self.trigger == oldSelf.trigger"
     with pytest.raises(ValueError, match="one of several types"):
         crd._resolved({"anyOf": [{"type": "string"}, {"type": "integer"}]}, {})

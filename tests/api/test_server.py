@@ -61,6 +61,11 @@ def stream_spec(**more: Any) -> dict[str, Any]:
     return pipeline_spec(streams=[stream(**more)])
 
 
+def restore_spec(**more: Any) -> dict[str, Any]:
+    back = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-02-01"}
+    return {"policyRef": {"name": "keep"}, "trigger": "restore", "restore": back, **more}
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("DataSource", source_spec(type="Post Gres"), "spec.type"),
     ("DataSource", source_spec(probeIntervalSeconds=5), "spec.probeIntervalSeconds"),
@@ -80,6 +85,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         run_spec(trigger="backfill", window={"from": "1", "to": "2", "interval": "1d", "step": 1}),
         "not both",
     ),
+    ("PipelineRun", {"trigger": "manual"}, "one of them"),
+    ("PipelineRun", run_spec(trigger="restore"), "go together"),
+    ("PipelineRun", restore_spec(pipelineRef={"name": "flights"}), "one of them"),
+    ("PipelineRun", restore_spec(trigger="manual"), "go together"),
+    ("PipelineRun", restore_spec(fullRefresh=True), "do not go with trigger restore"),
+    ("PipelineRun", restore_spec(restore={"table": "a.b", "from": "1", "to": "1"}), "from must be before to"),
     ("PipelineRun", run_spec(replay={"rule": "x"}), "replay needs trigger replay"),
     ("PipelineRun", run_spec(trigger="replay", fullRefresh=True), "fullRefresh does not go with trigger"),
     ("Pipeline", stream_spec(target="raw; drop"), "spec.streams[0].target"),
@@ -109,6 +120,8 @@ def test_refused(kubectl: Any, kind: str, spec: dict[str, Any], words: str) -> N
 TRANSITIONS = [
     ("DataSource", "files", source_spec(), source_spec(type="rest"), "type is immutable"),
     ("PipelineRun", "twice", run_spec(), run_spec(fullRefresh=True), "fullRefresh is immutable"),
+    ("PipelineRun", "other", run_spec(), run_spec(pipelineRef={"name": "b"}), "pipelineRef is immutable"),
+    ("PipelineRun", "back", restore_spec(), restore_spec(policyRef={"name": "b"}), "policyRef is immutable"),
     ("PipelineRun", "streams", run_spec(), run_spec(streams=["a"]), "streams is immutable"),
     ("PipelineRun", "stopped", run_spec(cancel=True), run_spec(cancel=False), "a cancelled run stays cancelled"),
 ]

@@ -175,7 +175,8 @@ def _live(cluster: Cluster) -> None:
     cluster.finish(job, **loaded(1))
     cluster.phase("second", "Succeeded")
     cluster.plane.kubectl.wait("pipelinerun", "flights-1", "delete", cluster.namespace)
-    cluster.becomes("retentionpolicy", "keep", "EngineAbsent")
+    cluster.becomes("retentionpolicy", "keep", "Planning")
+    cluster.delete("retentionpolicy", "keep")
     cluster.pipeline(**history)
     cluster.none_left("cronjob")
 

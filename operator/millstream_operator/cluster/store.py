@@ -16,6 +16,12 @@ from millstream_operator.queue import Key
 
 Body = dict[str, Any]
 
+_REFERENCES = {
+    "pipelineRef": "Pipeline",
+    "policyRef": "RetentionPolicy",
+    "sourceRef": "DataSource",
+    "warehouseRef": "Warehouse",
+}
 _GRAVES = 10_000  # UIDs of deleted objects that are remembered, newest last
 
 
@@ -65,6 +71,14 @@ class Store:
     def pipelines_using(self, kind: str, namespace: str, name: str) -> list[Body]:
         """Return the Pipelines that refer to a DataSource or Warehouse."""
         return self._of_kind("Pipeline", f"refers/{kind}/{namespace}/{name}")
+
+    def restores_of_policy(self, namespace: str, policy: str) -> list[Body]:
+        """Return the PipelineRuns that bring back what the RetentionPolicy has archived."""
+        return self._of_kind("PipelineRun", f"refers/RetentionPolicy/{namespace}/{policy}")
+
+    def policies_using(self, namespace: str, warehouse: str) -> list[Body]:
+        """Return the RetentionPolicies that refer to a Warehouse."""
+        return self._of_kind("RetentionPolicy", f"refers/Warehouse/{namespace}/{warehouse}")
 
     def by_uid(self, uid: str) -> Body | None:
         """Return the object with that UID."""
@@ -129,7 +143,7 @@ def _entries(body: Body) -> set[str]:
     if LABEL_PIPELINE in labels:
         entries.add(f"pipeline/{namespace}/{labels[LABEL_PIPELINE]}")
     entries.update(f"controller/{ref['uid']}" for ref in meta.get("ownerReferences", ()) if ref.get("controller"))
-    for field, kind in (("pipelineRef", "Pipeline"), ("sourceRef", "DataSource"), ("warehouseRef", "Warehouse")):
+    for field, kind in _REFERENCES.items():
         if isinstance(spec.get(field), dict) and "name" in spec[field]:
             entries.add(f"refers/{kind}/{namespace}/{spec[field]['name']}")
     return entries

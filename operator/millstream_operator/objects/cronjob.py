@@ -1,11 +1,11 @@
-"""The CronJob of a scheduled Pipeline: runs start without the operator."""
+"""The CronJob of a scheduled Pipeline or a RetentionPolicy: runs start without the operator."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from millstream_api.meta import ANNOTATION_PLAN
-from millstream_api.pipeline import PipelineSpec, Schedule
+from millstream_api.pipeline import History, Schedule
 from millstream_operator.objects.naming import MAX_CRONJOB_NAME, Owner, child_name, labels
 
 # Finished Jobs the CronJob controller leaves alone beyond the history: the operator deletes what it has reported, and
@@ -18,10 +18,18 @@ def cronjob_name(owner: Owner) -> str:
     return child_name(owner.name, owner.uid, limit=MAX_CRONJOB_NAME)
 
 
-def cronjob(
-    owner: Owner, spec: PipelineSpec, schedule: Schedule, job_spec: dict[str, Any], plan: str
-) -> dict[str, Any]:
-    """Return the CronJob; it carries the plan's name into each Job it makes."""
+@dataclass(frozen=True)
+class Timing:
+    """When runs start, and how many finished ones are kept."""
+
+    schedule: Schedule
+    suspend: bool
+    history: History = field(default_factory=History)
+
+
+def cronjob(owner: Owner, timing: Timing, job_spec: dict[str, Any], annotations: dict[str, str]) -> dict[str, Any]:
+    """Return the CronJob; it carries the annotations, such as the plan's name, into each Job it makes."""
+    schedule, history = timing.schedule, timing.history
     template_labels = dict(job_spec["template"]["metadata"]["labels"])
     return {
         "apiVersion": "batch/v1",
@@ -37,11 +45,11 @@ def cronjob(
             "timeZone": schedule.time_zone,
             "concurrencyPolicy": schedule.concurrency_policy,
             "startingDeadlineSeconds": schedule.starting_deadline_seconds,
-            "suspend": spec.suspend,
-            "successfulJobsHistoryLimit": spec.history.successful + MARGIN,
-            "failedJobsHistoryLimit": spec.history.failed + MARGIN,
+            "suspend": timing.suspend,
+            "successfulJobsHistoryLimit": history.successful + MARGIN,
+            "failedJobsHistoryLimit": history.failed + MARGIN,
             "jobTemplate": {
-                "metadata": {"labels": template_labels, "annotations": {ANNOTATION_PLAN: plan}},
+                "metadata": {"labels": template_labels, "annotations": annotations},
                 "spec": job_spec,
             },
         },

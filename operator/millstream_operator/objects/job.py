@@ -12,7 +12,9 @@ from millstream_operator.objects.podtemplate import CONTAINER
 PROBE_DEADLINE_S = 300  # a guess: image pull and a slow catalog query; then it counts as unreachable and is repeated
 
 
-def job(name: str, owner: Owner, spec: dict[str, Any], plan: str) -> dict[str, Any]:
+def job(
+    name: str, owner: Owner, spec: dict[str, Any], plan: str, annotations: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Return the Job; its labels are those of its pods, so that one selector finds both."""
     return {
         "apiVersion": "batch/v1",
@@ -21,7 +23,7 @@ def job(name: str, owner: Owner, spec: dict[str, Any], plan: str) -> dict[str, A
             "name": name,
             "namespace": owner.namespace,
             "labels": dict(spec["template"]["metadata"]["labels"]),
-            "annotations": {ANNOTATION_PLAN: plan},
+            "annotations": {ANNOTATION_PLAN: plan, **(annotations or {})},
             "ownerReferences": [owner.reference()],
         },
         "spec": spec,

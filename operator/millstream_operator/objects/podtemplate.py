@@ -28,10 +28,10 @@ class RunnerDefaults:
 class PodRequest:
     """Everything a pod is made from."""
 
-    command: Literal["run", "probe"]
+    command: Literal["run", "probe", "retain"]
     plan: str
     labels: dict[str, str]
-    secrets: dict[str, str] = field(default_factory=dict)  # role (source, warehouse) → Secret
+    secrets: dict[str, str] = field(default_factory=dict)  # role (source, warehouse, archive) → Secret
     env: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     overrides: PodOverrides = field(default_factory=PodOverrides)

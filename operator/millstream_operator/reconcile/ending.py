@@ -40,8 +40,7 @@ def ended(item: JobFacts, configuration: str | None) -> Ending:
     report = item.report
     if report is not None:
         fields |= _counts(report)
-    phase, reason = _phase(item)
-    message = _message(item, phase)
+    phase, reason, message = verdict(item)
     if phase == "Succeeded":
         return Ending(phase, Standing("True", conditions.SUCCEEDED, message), fields)
     return Ending(phase, stalled(reason, message), fields)
@@ -58,6 +57,12 @@ def progress(item: JobFacts) -> dict[str, Any]:
         done, total = report.intervals_done, report.intervals_total
         known |= {"intervals_done": done, "intervals_total": total, "progress": f"{done}/{total}"}
     return known
+
+
+def verdict(item: JobFacts) -> tuple[FinishedPhase, str, str]:
+    """Return phase, reason and message of a finished Job."""
+    phase, reason = _phase(item)
+    return phase, reason, _message(item, phase)
 
 
 def _phase(item: JobFacts) -> tuple[FinishedPhase, str]:

@@ -27,11 +27,14 @@ class JobFacts:
     name: str
     uid: str = ""
     namespace: str = ""
-    owner_uid: str = ""  # label: UID of the Pipeline (scheduled), PipelineRun (manual), DataSource or Warehouse (probe)
+    owner_uid: str = ""  # label: UID of whom it is made for: Pipeline, PipelineRun, RetentionPolicy, source, warehouse
+    role: str = ""  # label: what it does for it
+    generation: int = 0  # annotation: of the spec it was made for; 0 where that is not told
     run: str = ""  # name of its PipelineRun
     scheduled: bool = False
     scheduled_for: str = ""  # the time of the schedule it was made for
     adopted: bool = False
+    leaving: bool = False  # being deleted; active until its pods are gone
     plan: str = ""
     state: Literal["active", "succeeded", "failed"] = "active"
     reason: str = ""  # of the Job's Failed condition
@@ -87,12 +90,26 @@ class PipelineView:
 
 
 @dataclass(frozen=True)
+class PolicyView:
+    """A RetentionPolicy with everything around it."""
+
+    body: Body
+    warehouse: Body | None = None
+    cronjob: Body | None = None
+    jobs: tuple[JobFacts, ...] = ()
+    plans: tuple[PlanFacts, ...] = ()
+    secret: SecretFacts | None = None  # of the archive
+    restores: tuple[Body, ...] = ()  # PipelineRuns
+
+
+@dataclass(frozen=True)
 class RunView:
-    """A PipelineRun, its Job, its Pipeline and the Pipeline's other runs."""
+    """A PipelineRun, its Job, what it runs (a Pipeline or, for a restore, a RetentionPolicy) and the other runs."""
 
     body: Body
     job: JobFacts | None = None
     pipeline: PipelineView | None = None
+    policy: PolicyView | None = None
 
 
 def generation(body: Body) -> int:

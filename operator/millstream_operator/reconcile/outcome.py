@@ -39,6 +39,15 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class RetainFacts:
+    """A finished run of a policy that was just counted."""
+
+    outcome: str
+    lock_wait_s: float
+    verify_failures: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything one look at an object leads to. It is carried out in this order, status before deletions."""
 
@@ -46,5 +55,5 @@ class Outcome:
     status: dict[str, Any] | None = None
     delete: tuple[Ref, ...] = ()
     notes: tuple[Note, ...] = ()
-    counted: tuple[RunFacts, ...] = field(default=())
+    counted: tuple[RunFacts | RetainFacts, ...] = field(default=())
     requeue_s: float | None = None

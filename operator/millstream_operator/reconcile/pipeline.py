@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from millstream_api import conditions
-from millstream_api.meta import ANNOTATION_ADOPTED, ANNOTATION_RUN
+from millstream_api.meta import ANNOTATION_ADOPTED, ANNOTATION_PLAN, ANNOTATION_RUN
 from millstream_api.pipeline import History, PipelineSpec, PipelineStatus, Schedule
 from millstream_api.run_plan import RunPlan
 from millstream_operator.objects.configmap import plan_configmap, plan_name
-from millstream_operator.objects.cronjob import cronjob, cronjob_name, suspended
+from millstream_operator.objects.cronjob import Timing, cronjob, cronjob_name, suspended
 from millstream_operator.objects.naming import Owner, child_name, owner_of
 from millstream_operator.objects.pipelinerun import pipelinerun
 from millstream_operator.reconcile import catchup, drift, plans, policies, totals
@@ -159,7 +159,8 @@ def _schedule(pipeline: _Pipeline) -> tuple[dict[str, Any], ...]:
         return ()
     owner, jitter_s = pipeline.owner, schedule.jitter_seconds
     spec = run_job_spec(owner, owner, pipeline.spec, pipeline.plan, pipeline.ctx.runner, jitter_s=jitter_s)
-    return (cronjob(owner, pipeline.spec, schedule, spec, plan_name(owner, pipeline.plan)),)
+    timing = Timing(schedule, pipeline.spec.suspend, pipeline.spec.history)
+    return (cronjob(owner, timing, spec, {ANNOTATION_PLAN: plan_name(owner, pipeline.plan)}),)
 
 
 def _changes(schedule: Schedule, live: Body) -> bool:

@@ -16,7 +16,7 @@ from millstream_operator.objects.configmap import plan_configmap, plan_name
 from millstream_operator.objects.job import job
 from millstream_operator.objects.naming import MAX_JOB_NAME, Owner, child_name, owner_of
 from millstream_operator.objects.pipelinerun import owned
-from millstream_operator.reconcile import plans, policies
+from millstream_operator.reconcile import plans, policies, restoring
 from millstream_operator.reconcile.ending import Ending, ended, progress
 from millstream_operator.reconcile.execution import run_job_spec
 from millstream_operator.reconcile.observed import Body, Context, RunView, generation, rfc3339
@@ -38,6 +38,7 @@ class _Run:
     blocker: policies.Blocker | None
     pipeline_spec: PipelineSpec | None
     others: list[RunState]
+    restore: restoring.Around | None = None
 
     @property
     def order(self) -> tuple[str, str]:
@@ -75,8 +76,13 @@ def reconcile(view: RunView, ctx: Context) -> Outcome:
 def _gathered(view: RunView, ctx: Context, spec: PipelineRunSpec, status: PipelineRunStatus) -> _Run:
     owner = owner_of(view.body)
     around = view.pipeline
+    if spec.policy_ref is not None:
+        found = restoring.around(spec.policy_ref.name, view.policy)
+        others = [run for run in found.others if run.uid != owner.uid]
+        return _Run(view, ctx, spec, status, owner, found.owner, "Forbid", found.blocker, None, others, found)
+    name = spec.pipeline_ref.name if spec.pipeline_ref is not None else ""
     if around is None:
-        text = f"waiting for Pipeline '{spec.pipeline_ref.name}': not found"
+        text = f"waiting for Pipeline '{name}': not found"
         blocker = policies.Blocker(conditions.PIPELINE_NOT_FOUND, text)
         return _Run(view, ctx, spec, status, owner, None, "Forbid", blocker, None, [])
     pipeline = owner_of(around.body)
@@ -85,9 +91,9 @@ def _gathered(view: RunView, ctx: Context, spec: PipelineRunSpec, status: Pipeli
     if isinstance(wanted, Problem):
         blocker = policies.Blocker(conditions.PIPELINE_NOT_READY, f"Pipeline '{pipeline.name}': {wanted.message}")
         return _Run(view, ctx, spec, status, owner, pipeline, "Forbid", blocker, None, others)
-    found = policies.first_blocker(policies.RUNNABLE, policies.Needs(wanted, around.source, around.warehouse))
+    gate = policies.first_blocker(policies.RUNNABLE, policies.Needs(wanted, around.source, around.warehouse))
     policy = wanted.schedule.concurrency_policy if wanted.schedule else "Forbid"
-    return _Run(view, ctx, spec, status, owner, pipeline, policy, found, wanted, others)
+    return _Run(view, ctx, spec, status, owner, pipeline, policy, gate, wanted, others)
 
 
 def _job_ended(run: _Run) -> Outcome | None:
@@ -138,7 +144,8 @@ def _unknown_streams(run: _Run) -> Outcome | None:
     unknown = sorted(set(run.spec.streams) - set(known))
     if not unknown:
         return None
-    text = f"spec.streams: Pipeline '{run.spec.pipeline_ref.name}' has no stream {', '.join(unknown)}"
+    name = run.pipeline.name if run.pipeline is not None else ""
+    text = f"spec.streams: Pipeline '{name}' has no stream {', '.join(unknown)}"
     shown = ", ".join(known[:_MAX_SHOWN]) + (f" and {len(known) - _MAX_SHOWN} more" if len(known) > _MAX_SHOWN else "")
     text += f"; it has {shown}; make a new PipelineRun"
     ending = Ending("Failed", stalled(conditions.INVALID_SPEC, text), {"finished_at": rfc3339(run.ctx.now)})
@@ -168,6 +175,8 @@ def _lane(run: _Run) -> list[RunState]:
 
 
 def _start(run: _Run) -> Outcome:
+    if run.restore is not None:
+        return _launched(run, *restoring.started(job_name(run.view.body), run.owner, run.spec, run.restore, run.ctx))
     around, pipeline, spec = run.view.pipeline, run.pipeline, run.pipeline_spec
     if not (around and pipeline and spec and around.source and around.warehouse):
         raise AssertionError("a run without source or warehouse was not blocked")
@@ -175,9 +184,13 @@ def _start(run: _Run) -> Outcome:
     options = RunOptions.model_validate(run.spec.model_dump(include=set(RunOptions.model_fields)))
     body = run_job_spec(pipeline, run.owner, spec, plan, run.ctx.runner, options)
     made = job(job_name(run.view.body), run.owner, body, plan_name(pipeline, plan))
-    known = {"job": made["metadata"]["name"], "plan": plan_name(pipeline, plan)}
+    return _launched(run, plan_configmap(pipeline, plan), made)
+
+
+def _launched(run: _Run, plan: dict[str, Any], made: dict[str, Any]) -> Outcome:
+    known = {"job": made["metadata"]["name"], "plan": plan["metadata"]["name"]}
     standing = Standing("Unknown", conditions.RUNNING, f"Job {known['job']} is running", working=True)
-    return replace(_told(run, "Running", standing, known), apply=(plan_configmap(pipeline, plan), made))
+    return replace(_told(run, "Running", standing, known), apply=(plan, made))
 
 
 _CHAIN: tuple[Step, ...] = (
@@ -194,6 +207,8 @@ _CHAIN: tuple[Step, ...] = (
 
 
 def _configuration(run: _Run) -> str | None:
+    if run.restore is not None:
+        return run.restore.token or None
     around = run.view.pipeline
     if run.pipeline is None or run.pipeline_spec is None or not (around and around.source and around.warehouse):
         return None
@@ -221,7 +236,7 @@ def _stop(run: _Run, why: str) -> Outcome:
 
 
 def _belonging(run: _Run) -> tuple[dict[str, Any], ...]:
-    """A user's run goes when its Pipeline goes."""
+    """A user's run goes when its Pipeline or RetentionPolicy goes."""
     references = run.view.body["metadata"].get("ownerReferences", [])
     if run.pipeline is None or any(item["uid"] == run.pipeline.uid for item in references):
         return ()

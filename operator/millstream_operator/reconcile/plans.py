@@ -7,6 +7,7 @@ from datetime import datetime
 
 from millstream_api.datasource import Connected, DataSourceSpec
 from millstream_api.pipeline import History, PipelineSpec
+from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.run_plan import Endpoint, RunPlan
 from millstream_api.warehouse import WarehouseSpec
 from millstream_operator.objects.naming import Owner, short_hash
@@ -39,10 +40,24 @@ def run_plan(owner: Owner, spec: PipelineSpec, source: Body, warehouse: Body) ->
     )
 
 
+def retention_plan(owner: Owner, spec: RetentionPolicySpec, warehouse: Body) -> RunPlan:
+    """Return the plan of a policy's run; how it is scheduled is no part of it."""
+    return RunPlan(
+        action="retain",
+        namespace=owner.namespace,
+        name=owner.name,
+        uid=owner.uid,
+        warehouse=endpoint(warehouse["metadata"]["name"], WarehouseSpec.model_validate(warehouse["spec"])),
+        policy=RetentionPolicySpec.model_validate(spec.model_dump(exclude={"schedule", "suspend", "pod"})),
+    )
+
+
 def mounted_secrets(plan: RunPlan) -> dict[str, str]:
     """Return role → Secret for the pod."""
     ends = {"source": plan.source, "warehouse": plan.warehouse}
-    return {role: end.secret_name for role, end in ends.items() if end is not None and end.secret_name}
+    secrets = {role: end.secret_name for role, end in ends.items() if end is not None and end.secret_name}
+    archive = plan.policy.archive if plan.policy is not None else None
+    return secrets | ({"archive": archive.secret_ref.name} if archive is not None and archive.secret_ref else {})
 
 
 def configuration(plan: RunPlan, source: Body, warehouse: Body) -> str:

@@ -1,4 +1,4 @@
-"""Chains of small questions: why may this Pipeline not run now? The first that blocks gives reason and message."""
+"""Chains of small questions: why may this not run now? The first that blocks gives reason and message."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ def source_exists(needs: Needs) -> Blocker | None:
 
 def warehouse_exists(needs: Needs) -> Blocker | None:
     """The Warehouse must be there."""
-    name = needs.spec.warehouse_ref.name
-    found = needs.warehouse is not None
-    return None if found else Blocker(conditions.WAREHOUSE_NOT_FOUND, f"waiting for Warehouse '{name}': not found")
+    return _found(needs.spec.warehouse_ref.name, needs.warehouse)
 
 
 def source_ready(needs: Needs) -> Blocker | None:
@@ -66,8 +64,19 @@ def warehouse_ready(needs: Needs) -> Blocker | None:
     return _ready(needs.warehouse, conditions.WAREHOUSE_NOT_READY)
 
 
+def warehouse_usable(name: str, warehouse: Body | None) -> Blocker | None:
+    """The Warehouse of that name must be there and have answered its probe."""
+    return _found(name, warehouse) or _ready(warehouse, conditions.WAREHOUSE_NOT_READY)
+
+
 CONNECTED: tuple[Gate, ...] = (source_exists, warehouse_exists, source_ready, warehouse_ready)
 RUNNABLE: tuple[Gate, ...] = (suspended, *CONNECTED)
+
+
+def _found(name: str, warehouse: Body | None) -> Blocker | None:
+    if warehouse is not None:
+        return None
+    return Blocker(conditions.WAREHOUSE_NOT_FOUND, f"waiting for Warehouse '{name}': not found")
 
 
 def _ready(body: Body | None, reason: str) -> Blocker | None:

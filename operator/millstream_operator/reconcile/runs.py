@@ -94,6 +94,11 @@ def runs_of(owner: Owner, view: PipelineView) -> list[RunState]:
     return sorted([*known, *unadopted], key=lambda run: run.order)
 
 
+def runs_among(owner: Owner, bodies: Iterable[Body]) -> list[RunState]:
+    """Return the PipelineRuns of this owner, oldest first, without their Jobs."""
+    return sorted((_state(body, None) for body in bodies if _belongs(body, owner)), key=lambda run: run.order)
+
+
 def finished_newest_first(runs: Iterable[RunState]) -> list[RunState]:
     """Return the finished runs that have a PipelineRun, newest end first."""
     done = [run for run in runs if run.finished and run.uid]
@@ -101,7 +106,7 @@ def finished_newest_first(runs: Iterable[RunState]) -> list[RunState]:
 
 
 def _belongs(body: Body, owner: Owner) -> bool:
-    owners = [ref["uid"] for ref in body["metadata"].get("ownerReferences", []) if ref.get("kind") == "Pipeline"]
+    owners = [ref["uid"] for ref in body["metadata"].get("ownerReferences", []) if ref.get("kind") == owner.kind]
     return not owners or owner.uid in owners
 
 

@@ -11,6 +11,8 @@ CONDITIONS = {
     "Reachable": "the last probe reached the source or warehouse",
     "Fresh": "the newest row is younger than `spec.freshness.maxAge`",
     "Passing": "every check of the last run passed; a backfill says nothing here",
+    "Archived": "no partition waits for its archive, and every archive that was read back matched",
+    "Blocked": "a hold or a dependent stands in the way of a step that is due; the message names both",
     "SchemaDrift": "the last run met changes of the source's shape; the message lists columns and what was done",
 }
 
@@ -46,7 +48,19 @@ REASONS = {
     "ChecksPassed": "every check of the last run passed",
     "WithinLimit": "the newest row is young enough",
     "Stale": "the newest row is older than `spec.freshness.maxAge`",
-    "EngineAbsent": "this version has no engine for the kind yet",
+    "Planning": "a dry run, which changes nothing, finds out what the policy would do",
+    "UnsupportedWarehouse": "the Warehouse is of a type whose tables have no partitions",
+    "AwaitingApproval": "the plan takes irreversible steps and waits for `millstream.dev/approve`",
+    "Approved": "an event: an approved plan is carried out",
+    "ApprovalRefused": "`millstream.dev/approve` names another plan than the current one; the message has its digest",
+    "SpecChanged": "an event: a run of an older spec was ended; the next one goes on where it stood",
+    "VerificationFailed": "an archive did not match its partition, or a step fell short; nothing of it was dropped",
+    "ArchivePending": "partitions that are due wait for their archive",
+    "ArchivesVerified": "every partition that is due has an archive that was read back and matched",
+    "StepsBlocked": "steps that are due wait for a hold to end or a dependent to be refreshed",
+    "NothingBlocked": "nothing stands in the way of what is due",
+    "PolicyNotFound": "there is no RetentionPolicy of that name in the namespace",
+    "PolicyNotReady": "the RetentionPolicy's spec or Warehouse is not in order; the run waits",
 }
 
 EXIT_CODES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.live import Cluster, eventually, loaded
-from api.manifests import manifest, pipeline_spec, retention_spec, source_spec, warehouse_spec
+from api.manifests import manifest, pipeline_spec, source_spec, warehouse_spec
 from millstream_api.datasource import ColumnStatus, StreamStatus
 
 pytestmark = pytest.mark.cluster
@@ -185,13 +185,6 @@ def test_bad_specs_stall_and_harm_nobody(flights: Cluster) -> None:
     assert "no label!" in flights.becomes("pipeline", "refused", "InvalidSpec", "Stalled")
     flights.run("still-works")
     flights.phase("still-works", "Running")
-
-
-def test_retention_policy_is_honest(cluster: Cluster) -> None:
-    cluster.operator()
-    cluster.apply(manifest("RetentionPolicy", "keep", retention_spec()))
-    cluster.becomes("retentionpolicy", "keep", "EngineAbsent")
-    assert cluster.condition("retentionpolicy", "keep")[0] == "Unknown"
 
 
 def test_pipeline_waits_for_its_source(cluster: Cluster) -> None:

@@ -1,0 +1,157 @@
+"""What a policy's finished Jobs told, read once each: the newest plan, how runs ended, Archived and Blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from millstream_api import PlannedStep, RetentionReport, conditions
+from millstream_api.meta import Condition
+from millstream_api.retention_report import PolicyRun, RetentionPolicyStatus
+from millstream_api.retentionpolicy import RetentionPolicySpec
+from millstream_operator.reconcile.ending import verdict
+from millstream_operator.reconcile.observed import JobFacts
+from millstream_operator.reconcile.outcome import Note, RetainFacts
+from millstream_operator.reconcile.retaining import DRY_RUN_ROLE
+
+_NAMED = 5  # steps or tables named in a message
+_MESSAGE_LIMIT = 600  # characters
+
+
+@dataclass(frozen=True)
+class Read:
+    """The status with all finished Jobs in it, and what was new."""
+
+    status: RetentionPolicyStatus
+    facts: tuple[RetainFacts, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def read(status: RetentionPolicyStatus, jobs: Iterable[JobFacts], plan: str, token: str) -> Read:
+    """Read what has ended since the last look. `plan` and `token` name what a Job would be made from now."""
+    done = sorted((item for item in jobs if item.state != "active"), key=lambda item: (item.finished or "", item.name))
+    facts: list[RetainFacts] = []
+    notes: list[Note] = []
+    for item in (item for item in done if item.uid not in status.counted_jobs):
+        current = bool(plan) and item.plan == plan
+        ran = _ran(item, token if current else None)
+        if item.role == DRY_RUN_ROLE:
+            update: dict[str, object] = {"last_dry_run": ran}
+        else:
+            update = {"last_run": ran}
+            facts.append(_facts(item, ran))
+            if ran.outcome == conditions.SUCCEEDED:
+                update["last_success_at"] = item.finished
+                notes.append(Note("Normal", "RunSucceeded", f"run {item.name}: {ran.message}"))
+        told = item.report.retention if item.report is not None else None
+        fresh = (item.finished or "") >= (status.planned_at or "") and (current or status.planned_for != token)
+        if told is not None and fresh:
+            update |= _planned(told, item, token if current else None)
+        status = status.model_copy(update=update)
+    status = status.model_copy(update={"counted_jobs": sorted(item.uid for item in done)})
+    return Read(status, tuple(facts), tuple(notes))
+
+
+def problem(status: RetentionPolicyStatus, token: str) -> PolicyRun | None:
+    """Return the run, or dry run, whose failure still stands. A dry run's success mends a wrong configuration only."""
+    last, dry = status.last_run, status.last_dry_run
+    later = dry is not None and (last is None or (dry.finished_at or "") > (last.finished_at or ""))
+    if dry is not None and later and dry.outcome != conditions.SUCCEEDED:
+        return dry
+    if last is None or last.outcome == conditions.SUCCEEDED:
+        return None
+    mended = later or last.configuration != token
+    return None if last.outcome == conditions.INVALID_CONFIGURATION and mended else last
+
+
+def archived(spec: RetentionPolicySpec, status: RetentionPolicyStatus) -> Condition | None:
+    """Return the Archived condition; None where nothing is archived."""
+    if spec.archive is None:
+        return None
+    last, plan = status.last_run, status.plan
+    if last is not None and last.outcome == conditions.VERIFICATION_FAILED:
+        return conditions.condition(conditions.ARCHIVED, "False", conditions.VERIFICATION_FAILED, last.message)
+    if plan is None:
+        text = "no run has told yet what waits for its archive"
+        return conditions.condition(conditions.ARCHIVED, "Unknown", conditions.NOT_CHECKED, text)
+    steps = [step for step in plan.plan if step.step == "archive"]
+    waiting = max(plan.summed().waiting, len(steps))
+    if waiting:
+        text = f"{waiting} partition(s) wait for their archive{_named(steps)}"
+        return conditions.condition(conditions.ARCHIVED, "False", conditions.ARCHIVE_PENDING, text)
+    text = f"{plan.summed().archived} range(s) have an archive that was read back and matched; none waits"
+    return conditions.condition(conditions.ARCHIVED, "True", conditions.ARCHIVES_VERIFIED, text)
+
+
+def blocked(status: RetentionPolicyStatus) -> Condition | None:
+    """Return the Blocked condition; None before the first report."""
+    plan = status.plan
+    if plan is None:
+        return None
+    steps = [step for step in plan.plan if step.blocked_by]
+    count = max(plan.blocked, len(steps))
+    if not count:
+        text = "nothing stands in the way of what is due"
+        return conditions.condition(conditions.BLOCKED, "False", conditions.NOTHING_BLOCKED, text)
+    text = f"{count} step(s) wait{_named(steps)}"
+    if not steps:  # the list of steps did not fit into the report
+        told = [f"{table.name}: {table.message}" for table in plan.tables if table.outcome == "blocked"]
+        text += f": {'; '.join(told[:_NAMED])}" if told else ""
+    return conditions.condition(conditions.BLOCKED, "True", conditions.STEPS_BLOCKED, text[:_MESSAGE_LIMIT])
+
+
+def turned(before: Iterable[Condition], now: Condition | None, alarm: str) -> tuple[Note, ...]:
+    """Return an event where a domain condition takes the alarming status, or another reason for it."""
+    if now is None or now.status != alarm or now.reason == conditions.ARCHIVE_PENDING:
+        return ()
+    known = conditions.find(before, now.type)
+    if known is not None and (known.status, known.reason) == (now.status, now.reason):
+        return ()
+    return (Note("Warning", now.reason, now.message),)
+
+
+def _ran(item: JobFacts, configuration: str | None) -> PolicyRun:
+    _, reason, message = verdict(item)
+    outcome = conditions.VERIFICATION_FAILED if reason == conditions.CHECKS_FAILED else reason
+    told = item.report.retention if item.report is not None else None
+    for table in told.tables if told is not None and outcome != conditions.SUCCEEDED else ():
+        if table.outcome == "failed" and table.message and table.message not in message:
+            message += f"; {table.name}: {table.message}"
+    return PolicyRun(
+        job=item.name,
+        outcome=outcome,
+        message=message[:_MESSAGE_LIMIT],
+        finished_at=item.finished,
+        configuration=configuration,
+    )
+
+
+def _planned(told: RetentionReport, item: JobFacts, token: str | None) -> dict[str, object]:
+    sums = told.summed()
+    return {
+        "plan": told,
+        "planned_at": item.finished,
+        "planned_for": token,
+        "live": sums.live,
+        "archived": sums.archived,
+        "dropped": sums.dropped,
+    }
+
+
+def _facts(item: JobFacts, ran: PolicyRun) -> RetainFacts:
+    told = item.report.retention if item.report is not None else None
+    sums = told.summed() if told is not None else None
+    return RetainFacts(
+        ran.outcome, sums.lock_wait_seconds if sums else 0.0, sums.verify_failures if sums is not None else 0
+    )
+
+
+def _named(steps: list[PlannedStep]) -> str:
+    lines = [_line(step) for step in steps[:_NAMED]]
+    more = f" and {len(steps) - _NAMED} more" if len(steps) > _NAMED else ""
+    return f": {'; '.join(lines)}{more}" if lines else ""
+
+
+def _line(step: PlannedStep) -> str:
+    what = f"{step.table} {step.partition}".strip() + f" ({step.step})"
+    return f"{what}: {step.blocked_by}" if step.blocked_by else what

@@ -1,0 +1,154 @@
+"""A RetentionPolicy on a real API server: from a user's object to its status; the test plays the node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.live import Body, Cluster, eventually
+from api.manifests import manifest, warehouse_spec
+from api.policies import DROP, HELD, table
+from millstream_api import RetentionReport, StreamReport
+
+pytestmark = pytest.mark.cluster
+
+POLICY = "retentionpolicy"
+ARCHIVE = {"url": "s3://cold/flights", "secretRef": {"name": "cold-s3"}}
+
+
+@pytest.fixture
+def kept(cluster: Cluster) -> Cluster:
+    """A running operator, a ready Warehouse and a policy that was planned."""
+    cluster.operator()
+    cluster.ready_endpoints()
+    cluster.secret("cold-s3", accessKeyId="a", secretAccessKey="b")
+    cluster.policy(archive=ARCHIVE)
+    cluster.finish(job(cluster, "retain-dry-run"), **told())
+    cluster.becomes(POLICY, "keep", "Scheduled")
+    return cluster
+
+
+def job(cluster: Cluster, role: str = "retain") -> str:
+    """Return the Job of that role which has not ended."""
+    found = eventually(
+        lambda: [item for item in cluster.list("job", f"millstream.dev/role={role}") if not ended(item)],
+        f"a Job of role {role}",
+    )
+    return str(found[0]["metadata"]["name"])
+
+
+def ended(item: Body) -> bool:
+    return any(end["type"] in ("Complete", "Failed") for end in item.get("status", {}).get("conditions", []))
+
+
+def told(message: str = "done", **more: Any) -> Body:
+    retention = RetentionReport(**({"tables": [table()], "tables_count": 1} | more))
+    return {"message": message, "retention": retention}
+
+
+def env(cluster: Cluster, name: str) -> str:
+    template = cluster.get("job", name)["spec"]["template"]["spec"]["containers"][0]
+    return next((item["value"] for item in template["env"] if item["name"] == "MILLSTREAM_RETENTION"), "")
+
+
+def test_plan_run_metrics_and_the_end(kept: Cluster) -> None:
+    status = kept.status(POLICY, "keep")
+    assert (status["live"], status["archived"], status["dropped"]) == (15, 3, 2)
+    kept.fire(status["cronJob"], "keep-1")
+    eventually(lambda: kept.status(POLICY, "keep").get("activeJob") == "keep-1", "the run to be seen")
+    kept.finish("keep-1", **told("1 partition dropped", tables=[table(dropped=3, lock_wait_seconds=1.5)]))
+    eventually(lambda: kept.status(POLICY, "keep").get("lastRun", {}).get("job") == "keep-1", "its report")
+    status = kept.status(POLICY, "keep")
+    assert (status["dropped"], status["lastRun"]["outcome"], "activeJob" in status) == (3, "Succeeded", False)
+    assert kept.condition(POLICY, "keep", "Archived")[:2] == ("True", "ArchivesVerified")
+    assert kept.condition(POLICY, "keep", "Blocked")[:2] == ("False", "NothingBlocked")
+    line = kept.plane.kubectl("get", "rp", "keep", f"--namespace={kept.namespace}")
+    assert "Succeeded" in line
+    assert line.split("\n")[0].split()[:5] == ["NAME", "WAREHOUSE", "KEEP", "SCHEDULE", "LIVE"]
+    where = f'namespace="{kept.namespace}",policy="keep"'
+    metrics = kept.processes[0].metrics()
+    assert f'millstream_partitions{{{where},state="dropped",table="raw.flights"}} 3.0' in metrics
+    assert f"millstream_lock_wait_seconds_total{{{where}}} 1.5" in metrics
+    kept.annotate(POLICY, "keep", "millstream.dev/run=now")
+    running = job(kept)
+    kept.delete(POLICY, "keep")
+    for kind in ("cronjob", "job", "pod", "configmap"):
+        kept.none_left(kind, "app.kubernetes.io/managed-by=millstream,millstream.dev/owner-kind=RetentionPolicy")
+    assert running
+    eventually(lambda: 'policy="keep"' not in kept.processes[0].metrics(), "its series to go")
+
+
+def test_an_idle_policy_writes_nothing_and_a_restart_neither(kept: Cluster) -> None:
+    before = [kept.get(POLICY, "keep"), *kept.list("job"), *kept.list("cronjob"), *kept.list("configmap")]
+    kept.processes[0].kill()
+    kept.operator("operator-1")
+    kept.policy("probe-of-life", archive=ARCHIVE)  # what is decided after all that was there has been looked at
+    kept.becomes(POLICY, "probe-of-life", "Planning")
+    kept.annotate(POLICY, "keep", "example.com/look=again")
+    kinds = (kept.get(POLICY, "keep"), *kept.list("job"), *kept.list("cronjob"), *kept.list("configmap"))
+    after = {item["metadata"]["uid"]: item for item in kinds}
+    for item in before:
+        now = after[item["metadata"]["uid"]]
+        assert (now.get("spec"), now.get("status")) == (item.get("spec"), item.get("status"))
+
+
+def test_approval(kept: Cluster) -> None:
+    kept.policy(archive=ARCHIVE, approval="manual")
+    planned = {"digest": "d1", "approved": False, "plan": [DROP], "plan_count": 1}
+    kept.finish(job(kept, "retain-dry-run"), **told(**planned))
+    assert "millstream.dev/approve=d1" in kept.becomes(POLICY, "keep", "AwaitingApproval")
+    kept.annotate(POLICY, "keep", "millstream.dev/approve=d0")
+    assert "is 'd1'" in kept.becomes(POLICY, "keep", "ApprovalRefused")
+    eventually(lambda: kept.events("ApprovalRefused", "keep"), "an event")
+    assert kept.list("job", "millstream.dev/role=retain") == []
+    kept.annotate(POLICY, "keep", "millstream.dev/approve=d1")
+    running = job(kept)
+    assert env(kept, running) == '{"approved":"d1"}'
+    kept.finish(running, **told("1 partition dropped"))
+    kept.becomes(POLICY, "keep", "Scheduled")
+    assert kept.status(POLICY, "keep")["approved"] == "d1"
+    assert len(kept.list("job", "millstream.dev/role=retain")) == 1
+
+
+def test_bad_ends_and_blocks(kept: Cluster) -> None:
+    kept.annotate(POLICY, "keep", "millstream.dev/run=one")
+    bad = table(outcome="failed", message="p2024_01: 10 rows archived, 11 in the table")
+    kept.finish(job(kept), 65, **told("1 of 1 tables failed", tables=[bad], plan=[HELD], blocked=1))
+    assert "p2024_01: 10 rows" in kept.becomes(POLICY, "keep", "VerificationFailed", "Archived")
+    assert kept.condition(POLICY, "keep")[:2] == ("False", "VerificationFailed")
+    assert "hold case7" in kept.condition(POLICY, "keep", "Blocked")[2]
+    eventually(lambda: kept.events("VerificationFailed", "keep"), "an event")
+    assert len(kept.list("job", "millstream.dev/role=retain")) == 1  # no second try of what would end the same
+
+
+def test_a_new_hold_ends_the_run_and_plans_again(kept: Cluster) -> None:
+    kept.annotate(POLICY, "keep", "millstream.dev/run=one")
+    running = job(kept)
+    kept.pod_of(running)
+    kept.policy(archive=ARCHIVE, holds=[{"name": "case7", "table": "raw.flights"}])
+    kept.becomes(POLICY, "keep", "Planning")
+    kept.plane.kubectl.wait("job", running, "delete", kept.namespace)
+    kept.finish(job(kept, "retain-dry-run"), **told())
+    kept.becomes(POLICY, "keep", "Scheduled")
+    eventually(lambda: kept.events("SpecChanged", "keep"), "an event")
+
+
+def test_what_cannot_be_carried_out_is_stalled(kept: Cluster) -> None:
+    kept.apply(manifest("Warehouse", "file", warehouse_spec(type="duckdb")))
+    kept.policy(warehouseRef={"name": "file"})
+    assert "type 'duckdb'" in kept.becomes(POLICY, "keep", "UnsupportedWarehouse", "Stalled")
+    cronjob = kept.status(POLICY, "keep")["cronJob"]
+    eventually(lambda: kept.get("cronjob", cronjob)["spec"]["suspend"] is True, "the schedule to stop")
+
+
+def test_a_restore(kept: Cluster) -> None:
+    back = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-02-01"}
+    spec = {"policyRef": {"name": "keep"}, "trigger": "restore", "restore": back}
+    kept.apply(manifest("PipelineRun", "back", spec))
+    running = kept.phase("back", "Running")["job"]
+    assert env(kept, running) == '{"restore":{"table":"raw.flights","from":"2024-01-01","to":"2024-02-01"}}'
+    kept.finish(running, message="1 partition is back", totals=StreamReport(name="", read=120, loaded=120))
+    assert kept.phase("back", "Succeeded")["rowsLoaded"] == 120
+    kept.delete(POLICY, "keep")
+    kept.none_left("pipelinerun")

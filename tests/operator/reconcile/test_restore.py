@@ -1,0 +1,96 @@
+"""PipelineRun with trigger `restore`: what it waits for, its Job, its result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from api.manifests import Body, body, retention_spec, warehouse_spec
+from api.pipelines import conditions, kinds, message
+from api.policies import ARCHIVE, SECRET, ended, env, made, view
+from millstream_api import RunReport, StreamReport
+from millstream_operator.reconcile import pipelinerun
+from millstream_operator.reconcile.observed import Context, PolicyView, RunView
+
+RANGE = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-03-01", "into": "court"}
+SPEC = {"policyRef": {"name": "keep"}, "trigger": "restore", "restore": RANGE}
+
+
+def policy(**more: Any) -> PolicyView:
+    return view(retention_spec(archive=ARCHIVE, suspend=True), **({"secret": SECRET} | more))
+
+
+def back(status: Body | None = None, **more: Any) -> Body:
+    return body("PipelineRun", "back", {**SPEC, **more}, status=status)
+
+
+def test_a_restore_is_a_job_of_the_policys_plan(ctx: Context) -> None:
+    outcome = pipelinerun.reconcile(RunView(back(), policy=policy()), ctx)
+    assert kinds(outcome) == ["PipelineRun", "ConfigMap", "Job"]
+    owned, plan, job = outcome.apply
+    assert owned["metadata"]["ownerReferences"][0]["uid"] == "uid-keep"
+    assert plan["metadata"]["ownerReferences"][0]["uid"] == "uid-keep"
+    assert job["metadata"]["ownerReferences"][0]["uid"] == "uid-back"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"] == ["retain"]
+    assert env(made(outcome)) == (
+        '{"restore":{"table":"raw.flights","from":"2024-01-01","to":"2024-03-01","into":"court"}}'
+    )
+    assert {volume["name"] for volume in pod["volumes"]} >= {"secret-archive", "secret-warehouse"}
+    assert conditions(outcome)["Ready"] == ("Unknown", "Running")
+
+
+def test_its_rows_are_in_the_status(ctx: Context) -> None:
+    started = pipelinerun.reconcile(RunView(back(), policy=policy()), ctx).status
+    totals = StreamReport(name="", read=120, loaded=120)
+    told = RunReport(exit_code=0, reason="Done", message="2 partitions are back", totals=totals)
+    run = RunView(back(started), ended("back-1", told), policy=policy())
+    outcome = pipelinerun.reconcile(run, ctx)
+    assert outcome.status is not None
+    assert (outcome.status["phase"], outcome.status["rowsLoaded"]) == ("Succeeded", 120)
+    assert message(outcome) == "2 partitions are back"
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [
+        (None, "PolicyNotFound", "RetentionPolicy 'keep': not found"),
+        (view(), "PolicyNotReady", "it has no spec.archive to restore from"),
+        (view(retention_spec(keep={"age": "soon"})), "PolicyNotReady", "spec.keep.age"),
+        (policy(warehouse=body("Warehouse", "dw", warehouse_spec(type="duckdb"))), "PolicyNotReady", "'duckdb'"),
+        (policy(warehouse=None), "WarehouseNotFound", "Warehouse 'dw': not found"),
+        (policy(secret=replace(SECRET, version=None)), "SecretNotFound", "cold-s3"),
+        (policy(jobs=(ended("keep-1", RunReport(exit_code=0, reason=""), state="active"),)), "Queued", "keep-1"),
+    ],
+)
+def test_what_a_restore_waits_for(ctx: Context, found: PolicyView | None, reason: str, words: str) -> None:
+    outcome = pipelinerun.reconcile(RunView(back(), policy=found), ctx)
+    assert "Job" not in kinds(outcome)
+    assert conditions(outcome)["Ready"] == ("False", reason)
+    assert words in message(outcome)
+
+
+def test_restores_of_a_policy_go_one_after_the_other(ctx: Context) -> None:
+    first = back({"phase": "Running"})
+    first["metadata"] |= {"name": "first", "uid": "uid-first"}
+    outcome = pipelinerun.reconcile(RunView(back(), policy=policy(restores=(first, back()))), ctx)
+    assert conditions(outcome)["Ready"] == ("False", "Queued")
+    assert "run first" in message(outcome)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({**SPEC, "pipelineRef": {"name": "flights"}}, "one of them"),
+        ({"trigger": "restore"}, "one of them"),
+        ({**SPEC, "trigger": "manual"}, "go together"),
+        ({"pipelineRef": {"name": "flights"}, "trigger": "restore"}, "go together"),
+        ({**SPEC, "fullRefresh": True}, "do not go with trigger 'restore'"),
+    ],
+)
+def test_what_does_not_go_together(ctx: Context, spec: Body, words: str) -> None:
+    outcome = pipelinerun.reconcile(RunView(body("PipelineRun", "back", spec), policy=policy()), ctx)
+    assert conditions(outcome)["Stalled"] == ("True", "InvalidSpec")
+    assert words in message(outcome)
