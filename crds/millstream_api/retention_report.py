@@ -110,6 +110,7 @@ class PolicyRun(StatusModel):
     configuration: str | None = Field(
         default=None, description="Hash of what it was made from: whether a fix came after it."
     )
+    verify_failures: int = Field(default=0, description="Archives that it read back and found different.")
 
 
 class RetentionPolicyStatus(ConditionedStatus):

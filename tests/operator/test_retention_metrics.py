@@ -26,7 +26,7 @@ def shown(metrics: Metrics) -> dict[str, float]:
 def test_gauges_follow_the_newest_report() -> None:
     now = datetime.now(UTC)
     flights = table(
-        horizon=(now + timedelta(days=90)).isoformat(),
+        horizon=f"{now + timedelta(days=90):%Y-%m-%d %H:%M:%S+00}",
         oldest=(now - timedelta(days=400)).isoformat(),
         pending_bytes=7,
         dropped_bytes=9,

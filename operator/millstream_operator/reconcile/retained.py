@@ -69,7 +69,7 @@ def archived(spec: RetentionPolicySpec, status: RetentionPolicyStatus) -> Condit
     if spec.archive is None:
         return None
     last, plan = status.last_run, status.plan
-    if last is not None and last.outcome == conditions.VERIFICATION_FAILED:
+    if last is not None and last.verify_failures:
         return conditions.condition(conditions.ARCHIVED, "False", conditions.VERIFICATION_FAILED, last.message)
     if plan is None:
         text = "no run has told yet what waits for its archive"
@@ -111,9 +111,11 @@ def turned(before: Iterable[Condition], now: Condition | None, alarm: str) -> tu
 
 
 def _ran(item: JobFacts, configuration: str | None) -> PolicyRun:
-    _, reason, message = verdict(item)
-    outcome = conditions.VERIFICATION_FAILED if reason == conditions.CHECKS_FAILED else reason
+    _, outcome, message = verdict(item)
     told = item.report.retention if item.report is not None else None
+    mismatches = told.summed().verify_failures if told is not None else 0
+    if outcome == conditions.CHECKS_FAILED and mismatches:
+        outcome = conditions.VERIFICATION_FAILED
     for table in told.tables if told is not None and outcome != conditions.SUCCEEDED else ():
         if table.outcome == "failed" and table.message and table.message not in message:
             message += f"; {table.name}: {table.message}"
@@ -123,6 +125,7 @@ def _ran(item: JobFacts, configuration: str | None) -> PolicyRun:
         message=message[:_MESSAGE_LIMIT],
         finished_at=item.finished,
         configuration=configuration,
+        verify_failures=mismatches,
     )
 
 
@@ -140,10 +143,7 @@ def _planned(told: RetentionReport, item: JobFacts, token: str | None) -> dict[s
 
 def _facts(item: JobFacts, ran: PolicyRun) -> RetainFacts:
     told = item.report.retention if item.report is not None else None
-    sums = told.summed() if told is not None else None
-    return RetainFacts(
-        ran.outcome, sums.lock_wait_seconds if sums else 0.0, sums.verify_failures if sums is not None else 0
-    )
+    return RetainFacts(ran.outcome, told.summed().lock_wait_seconds if told is not None else 0.0, ran.verify_failures)
 
 
 def _named(steps: list[PlannedStep]) -> str:

@@ -18,7 +18,7 @@ from millstream_operator.objects.podtemplate import PodRequest, RunnerDefaults, 
 from millstream_operator.reconcile import plans, policies
 from millstream_operator.reconcile.observed import PolicyView
 
-PARTITIONED = ("postgres", "timescale")  # warehouses whose tables a policy can cut, archive and drop
+PARTITIONED = ("postgres",)  # warehouses whose tables a policy can cut, archive and drop
 RUN_ROLE, DRY_RUN_ROLE = "retain", "retain-dry-run"
 HISTORY = History()
 _DRY_RUN_TIMEOUT_S = 3600  # a guess: it reads catalogs; one that hangs must not hide the plan for a day

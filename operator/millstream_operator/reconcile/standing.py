@@ -19,6 +19,8 @@ _ALARMING = frozenset(
         conditions.PROBE_FAILED,
         conditions.SECRET_NOT_FOUND,
         conditions.RUN_FAILED,
+        conditions.CHECKS_FAILED,
+        conditions.VERIFICATION_FAILED,
         conditions.DEADLINE_EXCEEDED,
         conditions.FORBIDDEN,
     }

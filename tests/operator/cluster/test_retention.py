@@ -81,7 +81,7 @@ def test_plan_run_metrics_and_the_end(kept: Cluster) -> None:
 
 def test_an_idle_policy_writes_nothing_and_a_restart_neither(kept: Cluster) -> None:
     before = [kept.get(POLICY, "keep"), *kept.list("job"), *kept.list("cronjob"), *kept.list("configmap")]
-    kept.processes[0].kill()
+    kept.processes[0].end()
     kept.operator("operator-1")
     kept.policy("probe-of-life", archive=ARCHIVE)  # what is decided after all that was there has been looked at
     kept.becomes(POLICY, "probe-of-life", "Planning")
@@ -111,15 +111,20 @@ def test_approval(kept: Cluster) -> None:
     assert len(kept.list("job", "millstream.dev/role=retain")) == 1
 
 
-def test_bad_ends_and_blocks(kept: Cluster) -> None:
+def test_bad_ends_blocks_and_a_warehouse_that_will_not_do(kept: Cluster) -> None:
     kept.annotate(POLICY, "keep", "millstream.dev/run=one")
-    bad = table(outcome="failed", message="p2024_01: 10 rows archived, 11 in the table")
+    bad = table(outcome="failed", verify_failures=1, message="p2024_01: 10 rows archived, 11 in the table")
     kept.finish(job(kept), 65, **told("1 of 1 tables failed", tables=[bad], plan=[HELD], blocked=1))
     assert "p2024_01: 10 rows" in kept.becomes(POLICY, "keep", "VerificationFailed", "Archived")
     assert kept.condition(POLICY, "keep")[:2] == ("False", "VerificationFailed")
     assert "hold case7" in kept.condition(POLICY, "keep", "Blocked")[2]
     eventually(lambda: kept.events("VerificationFailed", "keep"), "an event")
     assert len(kept.list("job", "millstream.dev/role=retain")) == 1  # no second try of what would end the same
+    kept.apply(manifest("Warehouse", "file", warehouse_spec(type="duckdb")))
+    kept.policy(warehouseRef={"name": "file"})
+    assert "type 'duckdb'" in kept.becomes(POLICY, "keep", "UnsupportedWarehouse", "Stalled")
+    cronjob = kept.status(POLICY, "keep")["cronJob"]
+    eventually(lambda: kept.get("cronjob", cronjob)["spec"]["suspend"] is True, "the schedule to stop")
 
 
 def test_a_new_hold_ends_the_run_and_plans_again(kept: Cluster) -> None:
@@ -132,14 +137,6 @@ def test_a_new_hold_ends_the_run_and_plans_again(kept: Cluster) -> None:
     kept.finish(job(kept, "retain-dry-run"), **told())
     kept.becomes(POLICY, "keep", "Scheduled")
     eventually(lambda: kept.events("SpecChanged", "keep"), "an event")
-
-
-def test_what_cannot_be_carried_out_is_stalled(kept: Cluster) -> None:
-    kept.apply(manifest("Warehouse", "file", warehouse_spec(type="duckdb")))
-    kept.policy(warehouseRef={"name": "file"})
-    assert "type 'duckdb'" in kept.becomes(POLICY, "keep", "UnsupportedWarehouse", "Stalled")
-    cronjob = kept.status(POLICY, "keep")["cronJob"]
-    eventually(lambda: kept.get("cronjob", cronjob)["spec"]["suspend"] is True, "the schedule to stop")
 
 
 def test_a_restore(kept: Cluster) -> None:

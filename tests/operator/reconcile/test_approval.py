@@ -134,7 +134,9 @@ def test_archived(ctx: Context, told: dict[str, Any], archived: tuple[str, str],
 def test_an_archive_that_does_not_match_is_told_with_its_table(ctx: Context) -> None:
     spec = retention_spec(archive=ARCHIVE)
     status, dry_run = after(ctx, spec, {}, secret=SECRET)
-    bad = table(outcome="failed", message="p2024_01: 10 rows archived, 11 in the table; delete the attempt")
+    bad = table(
+        outcome="failed", verify_failures=1, message="p2024_01: 10 rows archived, 11 in the table; delete the attempt"
+    )
     run = ended("keep-1", report(65, "1 of 2 tables failed", tables=[bad]), 10, plan=dry_run.plan)
     outcome = retentionpolicy.reconcile(view(spec, status=status, secret=SECRET, jobs=(run,)), ctx)
     assert conditions(outcome)["Archived"] == ("False", "VerificationFailed")

@@ -130,7 +130,7 @@ def test_what_a_policy_waits_for(ctx: Context, around: dict[str, Any], reason: s
             retention_spec(),
             body("Warehouse", "dw", warehouse_spec(type="duckdb"), status=ready()),
             "UnsupportedWarehouse",
-            "is of type 'duckdb', whose tables have no partitions; name one of type postgres or timescale",
+            "is of type 'duckdb', whose tables have no partitions; name one of type postgres",
         ),
         (retention_spec(keep={"age": "soon"}), WAREHOUSE, "InvalidSpec", "spec.keep.age"),
     ],
@@ -217,7 +217,7 @@ def test_a_dry_run_stands_in_nobodys_way(ctx: Context) -> None:
 @pytest.mark.parametrize(
     ("code", "more", "ready_", "stalled"),
     [
-        (65, {}, ("False", "VerificationFailed"), "False"),
+        (65, {}, ("False", "ChecksFailed"), "False"),
         (75, {}, ("False", "RunFailed"), "False"),
         (75, {"reason": "DeadlineExceeded"}, ("False", "DeadlineExceeded"), "False"),
         (78, {}, ("False", "InvalidConfiguration"), "True"),
