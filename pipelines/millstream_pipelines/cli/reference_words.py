@@ -40,7 +40,7 @@ REASONS = {
     "Queued": "another run is active and the concurrency policy lets this one wait",
     "Running": "a run is active",
     "Succeeded": "the run is done",
-    "ChecksFailed": "the data failed a check of severity error, the error budget is spent, or a step left a wrong table",
+    "ChecksFailed": "data failed a check of severity error, the error budget is spent, or a step left a table wrong",
     "RunFailed": "the run failed after its retries",
     "Cancelled": "the run was ended on request",
     "DeadlineExceeded": "the run took longer than `timeoutSeconds`",
