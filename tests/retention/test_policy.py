@@ -30,6 +30,13 @@ def done(report: RunReport) -> str:
     return report.message
 
 
+def waits_and_differs(report: RunReport) -> tuple[int, int]:
+    """Return how many partitions have no archive yet, and how many archives were found different."""
+    assert report.retention is not None
+    sums = report.retention.summed()
+    return sums.waiting, sums.verify_failures
+
+
 def test_partitions_are_made_ahead(postgres_database: Postgres) -> None:
     postgres_database.execute(FLIGHTS)
     assert done(carried_out(postgres_database, spec(keep={}))) == "raw.flights: 4 made"
@@ -150,6 +157,7 @@ def test_rows_that_came_after_the_archive_stop_the_drop(flights: Postgres, tmp_p
     report = carried_out(flights, policy, LATER)
     assert (report.exit_code, report.reason) == (65, "ChangedSinceArchive"), report.message
     assert "raw.flights_p20130801 has changed since it was archived" in report.message
+    assert waits_and_differs(report) == (1, 0)
     assert flights.execute("SELECT count(*) FROM raw.flights_p20130801") == [(101,)]
     assert done(carried_out(flights, policy, LATER)) == "raw.flights: 1 archived and verified, 3 dropped"
     done(carried_out(flights, policy, LATER, restore={"table": TABLE, "from": "2013-08-01", "to": "2013-09-01"}))
@@ -158,11 +166,12 @@ def test_rows_that_came_after_the_archive_stop_the_drop(flights: Postgres, tmp_p
 
 def test_a_damaged_archive_stops_the_drop(flights: Postgres, tmp_path: Path) -> None:
     policy = spec(tmp_path)
-    done(carried_out(flights, policy))
+    assert waits_and_differs(carried_out(flights, policy)) == (0, 0)
     next((tmp_path / TABLE / "from=2013-08-01T04-00-00Z").rglob("*.parquet")).unlink()
     report = carried_out(flights, policy, LATER)
     assert (report.exit_code, report.reason) == (65, "ArchiveMismatch"), report.message
     assert "is gone" in report.message
+    assert waits_and_differs(report) == (1, 1)
     assert "archived and verified" in done(carried_out(flights, policy, LATER))
 
 

@@ -25,6 +25,7 @@ from millstream_pipelines.sizes import size_of
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from millstream_pipelines.warehouses.names import quote, quote_table
 
+_DIFFERS = frozenset({"ArchiveMismatch", "ArchiveMissing", "ArchiveUnreadable"})  # why an archive proves nothing
 _DONE = {
     "create": "made", "detach": "detached", "archive": "archived and verified", "drop": "dropped",
     "expire": "archives expired",
@@ -98,6 +99,8 @@ class TableRun:
             dropped_bytes=sum(item.bytes for item in known if item.state in ("dropped", "expired")),
             verified_at=_latest(known),
             lock_wait_seconds=round(self.waited_s, 3),
+            waiting=sum(item.state in ("retiring", "detached") for item in known) if self.store is not None else 0,
+            verify_failures=int(self.failure is not None and self.failure.reason in _DIFFERS),
         )
 
     def _owned(self, facts: TableFacts) -> None:
@@ -165,7 +168,7 @@ class TableRun:
         try:
             leaving.drop(record)
         except DataError as error:
-            if error.reason in ("ArchiveMismatch", "ArchiveMissing", "ArchiveUnreadable", "ChangedSinceArchive"):
+            if error.reason in {*_DIFFERS, "ChangedSinceArchive"}:
                 leaving.again(record)
             raise
 

@@ -1,0 +1,138 @@
+"""A RetentionPolicy on a real node: from the first plan to rows that left, came back and outlive the policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from e2e.conftest import NAMESPACE, TAKES_S, Place
+
+pytestmark = pytest.mark.node
+
+API = {"apiVersion": "millstream.dev/v1alpha1"}
+MONTHS = ["2013-08", "2013-09", "2013-10"]
+ROWS = 500  # in each of them
+
+
+def policy(**more: Any) -> dict[str, Any]:
+    """A policy for `kept.flights` whose runs start on demand, one minute a year aside."""
+    table = {"name": "kept.flights", "partitionBy": {"column": "time_hour", "interval": "1 month"}}
+    archive = {"url": "s3://landing/cold", "endpoint": "http://s3:9000", "secretRef": {"name": "landing-s3"}}
+    spec = {
+        "warehouseRef": {"name": "kept"},
+        "tables": [table],
+        "keep": {"age": "13 months"},
+        "archive": archive,
+        "approval": "manual",
+        "schedule": {"cron": "0 0 1 1 *"},
+    }
+    return {**API, "kind": "RetentionPolicy", "metadata": {"name": "kept"}, "spec": spec | more}
+
+
+@pytest.fixture
+def kept(place: Place) -> Place:
+    """A table with three partitions of old rows and one of the rows of today, in a Warehouse that is Ready."""
+    place.rows(
+        "CREATE SCHEMA kept; CREATE TABLE kept.flights (time_hour timestamptz NOT NULL, id bigint, tail text, "
+        "PRIMARY KEY (time_hour, id)) PARTITION BY RANGE (time_hour)"
+    )
+    for month in MONTHS:
+        first = f"timestamptz '{month}-01 00:00+00'"
+        name = f"kept.flights_p{month.replace('-', '')}01"
+        place.rows(
+            f"DO $$ BEGIN EXECUTE format('CREATE TABLE {name} PARTITION OF kept.flights FOR VALUES FROM (%L) TO (%L)', "
+            f"{first}, ({first} AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'); END $$"
+        )
+        place.rows(
+            f"INSERT INTO kept.flights SELECT {first} + g * interval '1 hour', g, 'N' || g "
+            f"FROM generate_series(1, {ROWS}) g"
+        )
+    spec = {"type": "postgres", "config": {"host": "postgres", "database": "dw"}, "secretRef": {"name": "dw-login"}}
+    place.apply({**API, "kind": "Warehouse", "metadata": {"name": "kept"}, "spec": spec})
+    place.wait("warehouse", "kept")
+    return place
+
+
+def test_rows_leave_with_approval_and_come_back(kept: Place) -> None:
+    place = kept
+    place.apply(policy())
+    place.wait("retentionpolicy", "kept", "jsonpath={.status.lastDryRun.outcome}=Succeeded")
+    place.wait("retentionpolicy", "kept")
+    planned = status(place)["plan"]
+    assert [step["step"] for step in planned["plan"] if step["from"] < "2014"] == ["detach"] * 3
+    assert (partitions(place), planned.get("digest", "")) == (3, "")  # the plan alone changed nothing
+
+    run(place, "one")
+    assert {"live": 5, "archived": 3, "dropped": 0}.items() <= status(place).items(), status(place)
+    assert condition(place, "Archived") == ("True", "ArchivesVerified")
+    assert len(list((place.s3.folder / "landing" / "cold").rglob("_manifest.json"))) == 3
+
+    place.rows("UPDATE _millstream.retired SET detached_at = now() - interval '8 days'")  # the grace is over
+    run(place, "two")
+    place.wait("retentionpolicy", "kept", 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}=AwaitingApproval')
+    assert status(place)["dropped"] == 0
+    annotate(place, "approve=000000000000")
+    place.wait("retentionpolicy", "kept", 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}=ApprovalRefused')
+    annotate(place, f"approve={status(place)['plan']['digest']}")
+    place.wait("retentionpolicy", "kept", "jsonpath={.status.dropped}=3")
+    assert (status(place)["lastRun"]["outcome"], partitions(place)) == ("Succeeded", 5)
+    assert place.rows("SELECT count(*) FROM kept.flights") == [(0,)]
+
+    restore = {"table": "kept.flights", "from": "2013-08-01", "to": "2013-10-01"}
+    spec = {"trigger": "restore", "policyRef": {"name": "kept"}, "restore": restore}
+    place.apply({**API, "kind": "PipelineRun", "metadata": {"name": "kept-back"}, "spec": spec})
+    place.wait("pipelinerun", "kept-back", "jsonpath={.status.finishedAt}", 2 * TAKES_S)
+    back = place.get("pipelinerun", "kept-back")["status"]
+    assert (back["phase"], back["rowsLoaded"]) == ("Succeeded", 2 * ROWS), back
+    counted = "SELECT count(*), min(time_hour) = '2013-08-01 01:00+00', count(DISTINCT tail) FROM kept.flights"
+    assert place.rows(counted) == [(2 * ROWS, True, ROWS)]
+
+    place.kubectl.delete("retentionpolicy", "kept", NAMESPACE)
+    eventually(lambda: children(place) == [], "its children to go")
+    assert place.rows(counted) == [(2 * ROWS, True, ROWS)]
+
+
+def status(place: Place) -> dict[str, Any]:
+    found: dict[str, Any] = place.get("retentionpolicy", "kept")["status"]
+    return found
+
+
+def condition(place: Place, kind: str) -> tuple[str, str]:
+    return next((item["status"], item["reason"]) for item in status(place)["conditions"] if item["type"] == kind)
+
+
+def annotate(place: Place, text: str) -> None:
+    words = ("retentionpolicy/kept", f"millstream.dev/{text}", "--overwrite", f"--namespace={NAMESPACE}")
+    place.kubectl("annotate", *words)
+
+
+def run(place: Place, wish: str) -> None:
+    """Ask for a run, as users do, and wait for its end."""
+    before = status(place).get("lastRun", {}).get("job")
+    annotate(place, f"run={wish}")
+    eventually(lambda: status(place).get("lastRun", {}).get("job") not in (None, before), f"run {wish} to end")
+    assert status(place)["lastRun"]["outcome"] == "Succeeded", status(place)
+
+
+def partitions(place: Place) -> int:
+    return int(place.rows("SELECT count(*) FROM pg_inherits WHERE inhparent = 'kept.flights'::regclass")[0][0])
+
+
+def children(place: Place) -> list[str]:
+    selector = "millstream.dev/owner-kind in (RetentionPolicy, PipelineRun),millstream.dev/owner in (kept, kept-back)"
+    kinds = ("job", "cronjob", "configmap", "pod")
+    found = [
+        f"{kind}/{item['metadata']['name']}" for kind in kinds for item in place.kubectl.list(kind, NAMESPACE, selector)
+    ]
+    runs = [item["metadata"]["name"] for item in place.kubectl.list("pipelinerun", NAMESPACE)]
+    return [*found, *(name for name in runs if name == "kept-back")]
+
+
+def eventually(question: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + TAKES_S
+    while not question():
+        assert time.monotonic() < until, f"waited {TAKES_S} s for {what}"
+        time.sleep(0.5)
