@@ -13,6 +13,7 @@ from millstream_api.stream import Duration, Identifier, TableName
 CalendarSpan = Annotated[
     str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]* (hour|day|week|month|quarter|year)s?$")
 ]
+Grace = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+ (hour|day|week|month|quarter|year)s?$")]
 Interval = Annotated[
     str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]*( (hour|day|week|month|quarter|year)s?)?$")
 ]
@@ -162,8 +163,9 @@ class RetentionPolicySpec(ApiModel):
     tables: list[RetainedTable] = Field(min_length=1, max_length=500, description="Tables the policy owns.")
     keep: Keep = Field(default_factory=Keep, description="How long rows stay; empty means for ever.")
     archive: Archive | None = Field(default=None, description="Where rows go first; empty means they are dropped.")
-    grace: CalendarSpan = Field(
-        default="7 days", description="How long a detached partition stays in the warehouse before it is dropped."
+    grace: Grace = Field(
+        default="7 days",
+        description="How long a detached partition stays in the warehouse before it is dropped; `0 days`: not at all.",
     )
     holds: list[Hold] = Field(default_factory=list, max_length=500, description="Ranges that nothing may remove.")
     dependents: list[Dependent] = Field(

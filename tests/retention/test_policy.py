@@ -175,6 +175,23 @@ def test_a_damaged_archive_stops_the_drop(flights: Postgres, tmp_path: Path) -> 
     assert "archived and verified" in done(carried_out(flights, policy, LATER))
 
 
+def test_without_grace_one_run_does_it_all(flights: Postgres, tmp_path: Path) -> None:
+    message = done(carried_out(flights, spec(tmp_path, grace="0 days")))
+    assert message == "raw.flights: 5 made, 3 detached, 3 archived and verified, 3 dropped"
+
+
+def test_a_run_that_was_killed_before_its_detach_leaves_the_decision_open(flights: Postgres, tmp_path: Path) -> None:
+    done(carried_out(flights, spec(keep={})))
+    flights.execute(
+        "INSERT INTO _millstream.retired (policy, table_name, partition, oid, column_name, kind, low, high, "
+        "time_zone, state) VALUES ('p', 'raw.flights', 'raw.flights_p20130801', 1, 'time_hour', 'timestamptz', '2013-08-01 04:00:00+00', "
+        "'2013-09-01 04:00:00+00', 'America/New_York', 'retiring')"
+    )
+    held = spec(tmp_path, holds=[{"name": "case-1", "table": TABLE, "to": "2013-09-01"}])
+    assert "2 detached, 2 archived and verified; 1 blocked by hold 'case-1'" in done(carried_out(flights, held))
+    assert "1 detached, 1 archived" in done(carried_out(flights, spec(tmp_path)))
+
+
 def test_limits_of_size_and_rows(flights: Postgres, tmp_path: Path) -> None:
     flights.execute("ANALYZE raw.flights")
     assert "2 detached" in done(carried_out(flights, spec(keep={"rows": 300})))

@@ -87,8 +87,9 @@ def grid_of(facts: TableFacts, by: PartitionBy) -> Grid:
 def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
     """Return the steps that a run would take, in order; those that something forbids are among them, and say so."""
     steps = [*_created(state, now), *_leaving(state, policy, now)]
+    attached = {part.name: part for part in state.facts.partitions}
     for record in state.records:
-        steps += _onward(record, policy, now)
+        steps += _onward(record, attached.get(record.partition), policy, now)
     return steps
 
 
@@ -116,8 +117,8 @@ def _created(state: TableState, now: datetime) -> list[Planned]:
     current: Value | None = state.newest if facts.kind == "integer" else grid.now(now)
     first = grid.floor(current if current is not None else 0)
     last = grid.next(first, by.premake)
-    if facts.horizon is not None and facts.horizon < first:  # type: ignore[operator]  # no run for a while: no gap
-        first = facts.horizon
+    if facts.horizon is not None:  # no run for a while: what is just missing is made too, the rest on demand
+        first = min(first, max(facts.horizon, grid.next(first, -by.premake)))
     return [
         Planned("create", facts.name, partition_name(facts.name, low, grid), spelled(low, facts.kind),
                 spelled(high, facts.kind), f"premake {by.premake}")
@@ -203,7 +204,7 @@ def overlaps(hold: Hold, low: Value | None, high: Value | None, facts: TableFact
     return begins_before and ends_after
 
 
-def _onward(record: Retired, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
+def _onward(record: Retired, attached: Partition | None, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
     """Return what comes next for a range that has begun to leave."""
     facts = TableFacts(record.table, "ranges", record.column, record.kind)
     zone = ZoneInfo(record.time_zone)
@@ -218,8 +219,9 @@ def _onward(record: Retired, policy: RetentionPolicySpec, now: datetime) -> list
         return Planned(step, record.table, record.partition, record.low, record.high, why, size, record.rows or 0,
                        forbidden, record)  # fmt: skip
 
-    if record.state == "retiring":
-        return [planned("detach", record.why, record.bytes, "")]
+    if record.state == "retiring":  # a run was killed; what it had not begun to detach is decided anew
+        begun = attached is None or attached.detaching
+        return [planned("detach", record.why, record.bytes, "")] if begun else []
     if record.state == "detached" and policy.archive is not None:
         return [planned("archive", "detached", 0, "")]
     if record.state in ("detached", "archived"):

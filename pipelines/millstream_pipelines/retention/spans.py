@@ -23,7 +23,7 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
-_SPAN = re.compile(r"([1-9]\d*)(?: (hour|day|week|month|quarter|year)s?)?")
+_SPAN = re.compile(r"(\d+)(?: (hour|day|week|month|quarter|year)s?)?")
 
 
 @dataclass(frozen=True)

@@ -83,19 +83,20 @@ class TableRun:
         if self.failure is not None:
             message = str(self.failure)
         live = facts.partitions
+        here = {part.name for part in live}
         return TableReport(
             name=name,
             outcome="failed" if self.failure is not None else "blocked" if blocked else "done",
             message=message,
             live=len(live),
-            detached=sum(item.is_here for item in known),
+            detached=sum(item.is_here and item.partition not in here for item in known),
             archived=sum(item.manifest is not None and item.state != "expired" for item in known),
             dropped=sum(item.state in ("dropped", "expired") for item in known),
             held=sum("hold '" in step.blocked_by for step in blocked),
             horizon=_shown(facts.horizon, facts),
             oldest=_shown(live[0].low, facts) if live else None,
             archived_bytes=sum(item.archive_bytes or 0 for item in known if item.state != "expired"),
-            pending_bytes=sum(item.bytes for item in known if item.is_here),
+            pending_bytes=sum(item.bytes for item in known if item.is_here and item.partition not in here),
             dropped_bytes=sum(item.bytes for item in known if item.state in ("dropped", "expired")),
             verified_at=_latest(known),
             lock_wait_seconds=round(self.waited_s, 3),
