@@ -16,18 +16,18 @@ from millstream_pipelines.retention import archive as archives
 from millstream_pipelines.retention.archive import archive, untouched, verify
 from millstream_pipelines.retention.manifest import manifests, read
 from retention.archives import EVERY_TYPE, OWNER, ROWS, config_of, folder_store, whole
-from servers.plugin import postgres_database, postgres_server
+from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["any_postgres_database", "newest_postgres_server", "postgres_server"]
 
 
 @pytest.fixture
-def every(postgres_database: Postgres) -> Postgres:
+def every(any_postgres_database: Postgres) -> Postgres:
     """A database with a table of every type."""
-    postgres_database.execute(EVERY_TYPE)
-    postgres_database.execute(ROWS)
-    return postgres_database
+    any_postgres_database.execute(EVERY_TYPE)
+    any_postgres_database.execute(ROWS)
+    return any_postgres_database
 
 
 def test_every_type_is_archived_exactly(every: Postgres, tmp_path: Path) -> None:
@@ -52,26 +52,27 @@ def test_a_table_without_rows_has_an_archive(every: Postgres, tmp_path: Path) ->
     assert (made.manifest.content.rows, made.manifest.objects) == (0, ())
 
 
-def test_floats_are_spelled_alike_by_both_engines(postgres_database: Postgres, tmp_path: Path) -> None:
-    postgres_database.execute("SELECT setseed(0.5)")
-    postgres_database.execute(
+def test_floats_are_spelled_alike_by_both_engines(any_postgres_database: Postgres, tmp_path: Path) -> None:
+    any_postgres_database.execute("SELECT setseed(0.5)")
+    any_postgres_database.execute(
         "CREATE TABLE f AS SELECT now() AS at, (random() - 0.5) * power(10::float8, (random() * 600 - 300)::int) AS x, "
         "((random() - 0.5) * power(10::float8, (random() * 60 - 30)::int))::real AS y FROM generate_series(1, 20000)"
     )
     assert (
-        archive(config_of(postgres_database), OWNER, folder_store(tmp_path), whole("f")).manifest.content.rows == 20000
+        archive(config_of(any_postgres_database), OWNER, folder_store(tmp_path), whole("f")).manifest.content.rows
+        == 20000
     )
 
 
 def test_large_tables_become_several_files(
-    postgres_database: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_postgres_database: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("millstream_pipelines.retention.export._FILE_BYTES", 100_000)
     monkeypatch.setattr("millstream_pipelines.retention.export._ROW_GROUP_BYTES", 200_000)
-    postgres_database.execute(
+    any_postgres_database.execute(
         "CREATE TABLE t AS SELECT now() AS at, g AS id, md5(g::text) AS m FROM generate_series(1, 20000) g"
     )
-    made = archive(config_of(postgres_database), OWNER, folder_store(tmp_path), whole("t"))
+    made = archive(config_of(any_postgres_database), OWNER, folder_store(tmp_path), whole("t"))
     assert len(made.manifest.objects) == 3
     files = [str(tmp_path / item.key) for item in made.manifest.objects]
     assert duckdb.sql(f"SELECT count(*), sum(id) FROM read_parquet({files})").fetchall() == [(20000, 200010000)]

@@ -9,20 +9,20 @@ import pytest
 
 from millstream_api import RunReport
 from retention.policies import FLIGHTS, NOW, TABLE, attached, carried_out, months, spec
-from servers.plugin import postgres_database, postgres_server
+from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["any_postgres_database", "newest_postgres_server", "postgres_server"]
 
 LATER = NOW + timedelta(days=8)
 
 
 @pytest.fixture
-def flights(postgres_database: Postgres) -> Postgres:
+def flights(any_postgres_database: Postgres) -> Postgres:
     """A table with a partition for each month of late 2013, in New York."""
-    postgres_database.execute(FLIGHTS)
-    months(postgres_database, 8, 12)
-    return postgres_database
+    any_postgres_database.execute(FLIGHTS)
+    months(any_postgres_database, 8, 12)
+    return any_postgres_database
 
 
 def done(report: RunReport) -> str:
@@ -37,16 +37,18 @@ def waits_and_differs(report: RunReport) -> tuple[int, int]:
     return sums.waiting, sums.verify_failures
 
 
-def test_partitions_are_made_ahead(postgres_database: Postgres) -> None:
-    postgres_database.execute(FLIGHTS)
-    assert done(carried_out(postgres_database, spec(keep={}))) == "raw.flights: 4 made"
-    assert attached(postgres_database) == ["p20140201", "p20140301", "p20140401", "p20140501"]
+def test_partitions_are_made_ahead(any_postgres_database: Postgres) -> None:
+    any_postgres_database.execute(FLIGHTS)
+    assert done(carried_out(any_postgres_database, spec(keep={}))) == "raw.flights: 4 made"
+    assert attached(any_postgres_database) == ["p20140201", "p20140301", "p20140401", "p20140501"]
     bound = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'flights_p20140301'"
-    postgres_database.execute("SET timezone = 'UTC'")
-    assert "05:00:00+00" in str(postgres_database.execute(f"SET timezone = 'UTC'; {bound}"))
-    assert "04:00:00+00" in str(postgres_database.execute(f"SET timezone = 'UTC'; {bound}")), "DST has begun by April"
-    assert done(carried_out(postgres_database, spec(keep={}))) == "nothing was due"
-    report = carried_out(postgres_database, spec(keep={}))
+    any_postgres_database.execute("SET timezone = 'UTC'")
+    assert "05:00:00+00" in str(any_postgres_database.execute(f"SET timezone = 'UTC'; {bound}"))
+    assert "04:00:00+00" in str(any_postgres_database.execute(f"SET timezone = 'UTC'; {bound}")), (
+        "DST has begun by April"
+    )
+    assert done(carried_out(any_postgres_database, spec(keep={}))) == "nothing was due"
+    report = carried_out(any_postgres_database, spec(keep={}))
     assert report.retention is not None
     assert (report.retention.tables[0].live, report.retention.tables[0].horizon) == (4, "2014-06-01 04:00:00+00")
 
@@ -182,11 +184,12 @@ def test_without_grace_one_run_does_it_all(flights: Postgres, tmp_path: Path) ->
 
 def test_a_run_that_was_killed_before_its_detach_leaves_the_decision_open(flights: Postgres, tmp_path: Path) -> None:
     done(carried_out(flights, spec(keep={})))
-    flights.execute(
-        "INSERT INTO _millstream.retired (policy, table_name, partition, oid, column_name, kind, low, high, "
-        "time_zone, state) VALUES ('p', 'raw.flights', 'raw.flights_p20130801', 1, 'time_hour', 'timestamptz', '2013-08-01 04:00:00+00', "
-        "'2013-09-01 04:00:00+00', 'America/New_York', 'retiring')"
-    )
+    flights.execute("""
+        INSERT INTO _millstream.retired (policy, table_name, partition, oid, column_name, kind, low, high,
+          time_zone, state)
+        VALUES ('p', 'raw.flights', 'raw.flights_p20130801', 1, 'time_hour', 'timestamptz',
+          '2013-08-01 04:00:00+00', '2013-09-01 04:00:00+00', 'America/New_York', 'retiring')
+    """)
     held = spec(tmp_path, holds=[{"name": "case-1", "table": TABLE, "to": "2013-09-01"}])
     assert "2 detached, 2 archived and verified; 1 blocked by hold 'case-1'" in done(carried_out(flights, held))
     assert "1 detached, 1 archived" in done(carried_out(flights, spec(tmp_path)))

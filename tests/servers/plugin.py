@@ -15,6 +15,7 @@ from servers.s3 import S3
 
 # Kept on the session, not in a fixture: several conftest files may import the fixtures and still share one server.
 _POSTGRES = pytest.StashKey[Postgres]()
+_NEWEST = pytest.StashKey[Postgres]()
 _S3 = pytest.StashKey[S3]()
 _MARIADB = pytest.StashKey[MariaDB]()
 
@@ -34,6 +35,25 @@ def postgres_server(request: pytest.FixtureRequest) -> Postgres:
 def postgres_database(postgres_server: Postgres) -> Iterator[Postgres]:
     """An empty database, dropped after the test."""
     with postgres_server.fresh_database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def newest_postgres_server(request: pytest.FixtureRequest) -> Postgres:
+    """A server of the newest release there is; the other one is Debian's where it is installed."""
+    stash = request.config.stash
+    if _NEWEST not in stash:
+        stack = ExitStack()
+        request.config.add_cleanup(stack.close)
+        stash[_NEWEST] = stack.enter_context(postgres.serving("127.0.0.1", postgres.newest()))
+    return stash[_NEWEST]
+
+
+@pytest.fixture(params=["postgres_server", "newest_postgres_server"], ids=["machine's release", "newest release"])
+def any_postgres_database(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    """An empty database, once of each release of PostgreSQL that can be had here."""
+    server: Postgres = request.getfixturevalue(request.param)
+    with server.fresh_database() as database:
         yield database
 
 

