@@ -112,3 +112,16 @@ SETUP = (
     "CREATE DOMAIN code AS character varying(4)",
 )
 EXTENSIONS = {"citext": "citext", "hstore": "hstore", "ltree": "ltree"}
+# SQL by which DuckDB spells its value `v` as PostgreSQL does.
+DUCKDB_SPELLED: dict[str, str] = {
+    "real": "CASE WHEN isnan(v) THEN 'NaN' WHEN isinf(v) THEN replace(v::varchar, 'inf', 'Infinity') "
+    "WHEN v = 0 THEN '-0' ELSE v::varchar END",
+    "double": "CASE WHEN isnan(v) THEN 'NaN' WHEN isinf(v) THEN replace(v::varchar, 'inf', 'Infinity') "
+    "WHEN v = 0 THEN '-0' ELSE v::varchar END",
+    "character": "rtrim(v)",  # as PostgreSQL sends it: padded to its length
+    "bytea": r"'\x' || lower(hex(v))",
+    "date": r"regexp_replace(v::varchar, '(\S+) \(BC\)', '\1 BC')",
+    "timestamp": r"regexp_replace(v::varchar, '(\S+) \(BC\) (\S+)', '\1 \2 BC')",
+    "timestamptz": r"regexp_replace(v::varchar, '(\S+) \(BC\) (\S+)', '\1 \2 BC')",
+}
+DUCKDB_SPELLED["char_4"] = DUCKDB_SPELLED.pop("character")

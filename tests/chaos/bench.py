@@ -59,6 +59,7 @@ class Bench:
         self._alive: list[Attempt] = []
         folder.mkdir(parents=True, exist_ok=True)
         self._file = str(folder / "warehouse.duckdb")
+        self._lake = {"url": str(folder / "lake"), "commitRows": BATCH_ROWS}
         self._session = truth.Session(database)
         self._session.ask(truth.CREATE)
         self._session.ask(truth.source_rows(case, 1, case.rows))
@@ -72,7 +73,12 @@ class Bench:
                 getattr(self, f"_play_{fault.kind}")(fault)
             self._finish()
             ask = self._session.ask
-            warehouse = ask if self.case.warehouse == "postgres" else truth.asking_duckdb(self._file)
+            asking = {
+                "postgres": lambda: ask,
+                "duckdb": lambda: truth.asking_duckdb(self._file),
+                "parquet": lambda: truth.asking_parquet(self._lake),
+            }
+            warehouse = asking[self.case.warehouse]()
             truth.Truth(self.case, ask, warehouse).judge(self._reports)
         finally:
             for attempt in self._alive:
@@ -141,6 +147,8 @@ class Bench:
             reads = {"rows": self._rows, "groups": case.groups, "batch_rows": BATCH_ROWS, "dirty": case.dirty}
         if case.warehouse == "duckdb":
             loads = {"path": self._file, "threads": 1}
+        if case.warehouse == "parquet":
+            loads = dict(self._lake)
         spec = {"sourceRef": {"name": "s"}, "warehouseRef": {"name": "w"}, "streams": [truth.stream(case)]}
         plan = RunPlan(
             action="run", namespace="chaos", name="pipeline",

@@ -20,7 +20,7 @@ DROP SCHEMA IF EXISTS raw CASCADE; DROP SCHEMA IF EXISTS marts CASCADE; DROP SCH
 DROP TABLE IF EXISTS public.source
 """
 _TYPICAL_S = 0.2
-_DUCKDB_EVERY = 9
+_OTHERS_EVERY = 9
 
 
 class Campaign:
@@ -72,7 +72,8 @@ class Campaign:
         for number in self._numbers:
             if self.failures or (self._hits >= self.wanted and not self.missing):
                 return
-            name = f"{'duckdb' if number % _DUCKDB_EVERY == 0 else 'postgres'}-{number}"
+            where = {0: "duckdb", 1: "parquet"}.get(number % _OTHERS_EVERY, "postgres")
+            name = f"{where}-{number}"
             if self._hits < self.wanted or any(fault.place in self.missing for fault in named(name).faults):
                 yield name
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from millstream_pipelines.failpoints import Place
 
 BATCH_ROWS = 400
-Warehouse = Literal["postgres", "duckdb"]
+Warehouse = Literal["postgres", "duckdb", "parquet"]
 Kind = Literal["place", "kill", "sleep", "twins", "terminate", "network", "source", "crash"]
 
 _SWEEPING = ("keys-read", "swept", "reconciled")  # see test_sweep.py
@@ -89,6 +89,7 @@ class Case:
 KINDS: dict[str, dict[Kind, int]] = {
     "postgres": {"place": 45, "kill": 18, "sleep": 8, "twins": 8, "terminate": 8, "network": 10, "source": 25},
     "duckdb": {"place": 45, "kill": 20, "sleep": 6, "twins": 6, "network": 6, "source": 25},
+    "parquet": {"place": 45, "kill": 20, "sleep": 8, "twins": 12, "network": 4, "source": 25},
     "crash": {"crash": 30, "place": 20, "kill": 10, "twins": 10},
 }
 FAULTS_PER_CASE = 10
@@ -97,7 +98,8 @@ FAULTS_PER_CASE = 10
 def named(name: str) -> Case:
     """Return the case of a name, such as `postgres-123`: where it is played, and its seed."""
     where, _, seed = name.partition("-")
-    return drawn(int(seed), "duckdb" if where == "duckdb" else "postgres", KINDS[where], FAULTS_PER_CASE)
+    warehouse: Warehouse = "duckdb" if where == "duckdb" else "parquet" if where == "parquet" else "postgres"
+    return drawn(int(seed), warehouse, KINDS[where], FAULTS_PER_CASE)
 
 
 def drawn(seed: int, warehouse: Warehouse, kinds: dict[Kind, int], faults: int) -> Case:
@@ -105,7 +107,8 @@ def drawn(seed: int, warehouse: Warehouse, kinds: dict[Kind, int], faults: int) 
     chance = random.Random(seed)
     mode = chance.choice(("full", "incremental", "incremental"))
     history = ("scd2",) if warehouse == "postgres" else ()
-    ways = ("append", "merge", *history) if mode == "incremental" else ("append", "replace", "merge")
+    merge = ("merge",) if warehouse != "parquet" else ()
+    ways = ("append", *merge, *history) if mode == "incremental" else ("append", "replace", *merge)
     disposition = chance.choice(ways)
     exact = chance.random() < 0.25
     dirty = not exact and chance.random() < 0.7
@@ -115,7 +118,7 @@ def drawn(seed: int, warehouse: Warehouse, kinds: dict[Kind, int], faults: int) 
         "seed": seed, "warehouse": warehouse, "source": source, "mode": mode, "disposition": disposition, "rows": rows,
         "groups": chance.choice((97, 1009)), "dirty": dirty, "exact": exact,
         "filtered": not exact and chance.random() < 0.3, "held": chance.random() < 0.2,
-        "transform": chance.choice(("", "", "table", "incremental", "view")),
+        "transform": "" if warehouse == "parquet" else chance.choice(("", "", "table", "incremental", "view")),
     }  # fmt: skip
     case = Case(**shape, faults=())
     count = chance.randint(faults - 3, faults + 3)
@@ -169,7 +172,7 @@ def _reachable(place: str, case: Case) -> bool:
     if place in ("staged", "merged"):
         return case.disposition in ("merge", "scd2")
     return {
-        "old-rows-deleted": case.disposition == "replace",
+        "old-rows-deleted": case.disposition == "replace" and case.warehouse != "parquet",
         "quarantined": case.dirty,
         "transform-built": bool(case.transform),
     }.get(place, True)
@@ -177,7 +180,7 @@ def _reachable(place: str, case: Case) -> bool:
 
 def _spoiled(chance: random.Random, case: Case) -> dict[str, Any]:
     side = chance.choice(("source", "warehouse")) if case.source == "postgres" else "warehouse"
-    if case.warehouse == "duckdb":
+    if case.warehouse != "postgres":
         side = "source"
     loud = "down" if side == "source" else "up"  # the way the rows take
     direction = chance.choice((loud, loud, "up" if loud == "down" else "down"))

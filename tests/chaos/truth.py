@@ -12,6 +12,7 @@ import duckdb
 import psycopg2
 
 from chaos.cases import Case
+from parquet_case import asked
 from servers.postgres import Postgres
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
@@ -212,7 +213,7 @@ class Truth:
 
     def _left_over(self) -> None:
         """Sessions end with their processes, and with them locks and stages."""
-        if self.case.warehouse == "duckdb":
+        if self.case.warehouse != "postgres":
             return
         ours = (
             "SELECT pid, state, query FROM pg_stat_activity "
@@ -268,3 +269,8 @@ def asking_duckdb(path: str) -> Ask:
             return connection.sql(sql).fetchall()
 
     return ask
+
+
+def asking_parquet(config: dict[str, Any]) -> Ask:
+    """Return a way to ask the files that the log names."""
+    return lambda sql: asked(config, sql.replace(TARGET, ".".join(f'"{part}"' for part in TARGET.split("."))))

@@ -17,7 +17,7 @@ from millstream_pipelines.warehouses._duckdb.config import DuckDBConfig
 from millstream_pipelines.warehouses._duckdb.connection import open_database, rows
 from servers.plugin import postgres_server
 from servers.postgres import Postgres
-from type_literals import EXTENSIONS, LITERALS, SETUP
+from type_literals import DUCKDB_SPELLED, EXTENSIONS, LITERALS, SETUP
 
 __all__ = ["postgres_server"]
 
@@ -40,19 +40,6 @@ DUCKDB = {
     "timestamptz": "TIMESTAMP WITH TIME ZONE", "timestamp_3": "TIMESTAMP", "timestamptz_0": "TIMESTAMP WITH TIME ZONE",
     "interval": "INTERVAL", "json": "JSON", "jsonb": "JSON",
 }  # fmt: skip
-# The same values as DuckDB spells them.
-SPELLED: dict[str, str] = {
-    "real": "CASE WHEN isnan(v) THEN 'NaN' WHEN isinf(v) THEN replace(v::varchar, 'inf', 'Infinity') "
-    "WHEN v = 0 THEN '-0' ELSE v::varchar END",
-    "double": "CASE WHEN isnan(v) THEN 'NaN' WHEN isinf(v) THEN replace(v::varchar, 'inf', 'Infinity') "
-    "WHEN v = 0 THEN '-0' ELSE v::varchar END",
-    "character": "rtrim(v)",  # as PostgreSQL sends it: padded to its length
-    "bytea": r"'\x' || lower(hex(v))",
-    "date": r"regexp_replace(v::varchar, '(\S+) \(BC\)', '\1 BC')",
-    "timestamp": r"regexp_replace(v::varchar, '(\S+) \(BC\) (\S+)', '\1 \2 BC')",
-    "timestamptz": r"regexp_replace(v::varchar, '(\S+) \(BC\) (\S+)', '\1 \2 BC')",
-}
-SPELLED["char_4"] = SPELLED.pop("character")
 ROWS = 1 + max(len(values) for _, values in LITERALS.values())
 INTERVALS = [
     "1 month 2 days -00:00:00.5", "-1 year", "178000000 years", "00:00:00", "-3 days 04:05:06.000001", "1 year -1 day",
@@ -183,7 +170,7 @@ def test_rows_that_pass_undecoded_lose_nothing(undecoded: Trip) -> None:
 def test_postgres_to_duckdb(into_duckdb: Trip, name: str) -> None:
     wanted = expected(into_duckdb, name)
     if wanted:
-        shown = SPELLED.get(name, "v::varchar")
+        shown = DUCKDB_SPELLED.get(name, "v::varchar")
         seen = [
             v
             for (v,) in into_duckdb.seen(

@@ -93,6 +93,14 @@ class TestLog(ParquetCase):
         self.loaded(second, (2, "kept", 1), position={"at": 2})
         assert self.seen() == [(2, "kept")]
 
+    def test_a_check_of_an_attempt_that_was_overtaken_does_not_judge_its_successors_rows(self) -> None:
+        first = self.open()
+        load = first.load(self.spec())
+        write(load, (1, "a", 1), schema=load.shape(PEOPLE))
+        self.loaded(self.open().load(self.spec(holder="pod-2")), (1, "a", 1))
+        with pytest.raises(SupersededError):
+            first.scalar(f"SELECT count(*) FROM {first.quoted(self.table)}")
+
     def test_two_streams_fill_one_table_side_by_side(self) -> None:
         one, other = self.open().load(self.spec()), self.open().load(self.spec(stream="others"))
         for load, name in ((one, "a"), (other, "b"), (one, "c")):

@@ -73,11 +73,17 @@ class ParquetLoad:
         return self._spec.target
 
     def pending(self) -> Pending | None:
-        """Return what the open transaction would make of the table; None when there is none. Ends the open file."""
+        """Return the table as the open transaction would make it; None when there is none. Ends the open file.
+
+        SupersededError when it can make nothing of it any more: a successor's rows would look like ours come twice.
+        """
         if not self._open or self._columns is None:
             return None
         self._data.close()
-        return Pending(self._columns, list(self._data.finished), self._spec.disposition == "replace")
+        self._log.catch_up()
+        self._commit(self._log.state, "rows")
+        before = [] if self._spec.disposition == "replace" else self._log.state.files
+        return Pending(joined(self.target, self._log.state.shape, self._columns), [*before, *self._data.finished])
 
     # -- rows ---------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 
 
 class Looking:
-    """Answers SQL. `pending`: what open transactions make of a table, by schema and name."""
+    """Answers SQL. `pending`: a table as an open transaction would make it, by schema and name."""
 
     def __init__(self, store: Store, owner: str, pending: Callable[[tuple[str, str]], Pending | None]) -> None:
         self._store, self._owner, self._pending = store, owner, pending
@@ -66,13 +66,12 @@ class Looking:
 
     def _register(self, schema: str, table: str, sql: str) -> None:
         log = TableLog(self._store, schema, table, self._owner)
-        state = log.read()
         pending = self._pending((schema, table))
-        columns, files = state.shape, state.files
         if pending is not None:
-            columns = pending.columns
-            files = [*([] if pending.replaces else files), *pending.added]
-        if columns is None:
+            columns, files = pending.columns, pending.files
+        elif (shape := log.read().shape) is not None:
+            columns, files = shape, log.state.files
+        else:
             return
         view = _Rows(self._store, log.folder, _named_in(columns, sql), files)
         name = f"millstream_{len(self._known)}"

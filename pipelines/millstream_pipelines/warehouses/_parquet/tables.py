@@ -13,11 +13,10 @@ from millstream_pipelines.warehouses.fitting import TableShape, allow_new_table,
 
 @dataclass(frozen=True)
 class Pending:
-    """What an open transaction would make of a table."""
+    """A table as an open transaction would make it."""
 
     columns: Schema
-    added: list[StoredFile]
-    replaces: bool
+    files: list[StoredFile]
 
 
 def shape_of(columns: Schema, schema: Schema) -> TableShape:
