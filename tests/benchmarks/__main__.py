@@ -24,13 +24,14 @@ from tests.benchmarks.delimited import Csv
 from tests.benchmarks.line import Bench, Line, measure
 from tests.benchmarks.merging import Merge
 from tests.benchmarks.ndjson import Ndjson, Nested
+from tests.benchmarks.parquet import Parquet
 from tests.benchmarks.rules import Rules
 from tests.benchmarks.server import serving
 from tests.benchmarks.smallest import SmallestCopy, SmallestCsv
 from tests.benchmarks.table import rendered
 
 LINES: dict[str, type[Line]] = {
-    line.name: line for line in (Copy, Checked, Csv, Ndjson, Nested, Merge, Rules, SmallestCopy, SmallestCsv)
+    line.name: line for line in (Copy, Checked, Csv, Ndjson, Nested, Parquet, Merge, Rules, SmallestCopy, SmallestCsv)
 }
 
 

@@ -53,6 +53,7 @@ SAME: dict[str, tuple[pa.DataType, list[Any]]] = {
 CONVERTED = [
     ("uuid", pa.uuid(), _ID, uuid.UUID(_ID)),
     ("uuid", pa.uuid(), "{A0EEBC999C0B4EF8BB6D6BB9BD380A11}", uuid.UUID(_ID)),
+    ("uuid", pa.uuid(), _ID.replace("-", ""), uuid.UUID(_ID)),
     ("timestamp(3)", pa.timestamp("us"), "2024-02-29 12:34:56.789", datetime(2024, 2, 29, 12, 34, 56, 789000)),
     ("timestamptz(0)", pa.timestamp("us", "UTC"), "2024-03-10 09:00:00.000001+02", _INSTANT),
     ("time(3)", pa.time64("us"), "12:34:56.789", time(12, 34, 56, 789000)),
@@ -68,7 +69,7 @@ CONVERTED = [
     ("bytea[]", pa.list_(pa.binary()), r'{"\\x00ff"}', [b"\x00\xff"]),
 ]  # fmt: skip
 REFUSED = [
-    ("uuid", "x", "'x'"), ("jsonb", "{", "'{'"), ("time(3)", "25:00", "'25:00'"), ("inet", "300.1.1.1", "'300.1.1.1'"),
+    ("uuid", "x", "'x'"), ("time(3)", "25:00", "'25:00'"),
     ("date", 2**31 - 1, "'infinity'"), ("date", -(2**31 - 1), "'-infinity'"),
     ("timestamp", 2**63 - 1, "'infinity'"), ("timestamptz", -(2**63 - 1), "'-infinity'"),
     ("time", 86_400_000_000, "'24:00:00'"), ("integer[]", "{{1,2},{3,4}}", "{{1,2},{3,4}}"),
@@ -124,6 +125,12 @@ class TestTypes(ParquetCase):
         assert found.column("v").to_pylist() == [None, value, None]
         seen = self.seen("id, v")[1][1]
         assert seen in (value, str(value)) or seen == [None if item is None else str(item) for item in value]
+
+    def test_uuids_in_several_spellings_stay_in_their_rows(self) -> None:
+        other = str(uuid.UUID(int=1))
+        spelled = [_ID, None, other.upper(), f"{{{_ID}}}", other.replace("-", ""), None]
+        self.written("uuid", *spelled)
+        assert self.read().column("v").to_pylist() == [None if text is None else uuid.UUID(text) for text in spelled]
 
     def test_not_a_number(self) -> None:
         self.written("double precision", math.nan)

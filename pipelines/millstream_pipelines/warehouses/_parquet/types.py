@@ -28,6 +28,7 @@ from millstream_pipelines.batch import Reject
 from millstream_pipelines.casting import as_text, cast_column
 from millstream_pipelines.json_rows import json_rows
 from millstream_pipelines.schema import Column, Schema, arrow_type, normalized
+from millstream_pipelines.text_buffers import contents
 
 TYPE = b"millstream.type"
 _MAX_SHOWN = 100  # characters of a value in a message
@@ -99,19 +100,16 @@ def _shown(sql_type: str) -> str:
 
 
 def _stored(values: pa.Array, sql_type: str) -> pa.Array:
-    """Return a column as it is stored, NULL where its type in Parquet has no such value."""
+    """Return a column as it is stored, NULL where its type in Parquet has no such value. Its text was cast before."""
     kind = stored_type(sql_type)
     if pa.types.is_temporal(kind):
         plain = cast_column(values, normalized(re.sub(r"\(.*?\)", "", sql_type))).values
         return _finite(plain)
-    if values.type == kind and not pa.types.is_string(kind):
-        return values
-    text = cast_column(values, sql_type).values  # what PostgreSQL would refuse
     if kind == pa.uuid():
-        return _uuids(text)
+        return _uuids(values)
     if pa.types.is_list(kind):
-        return _lists(text, normalized(sql_type)[:-2])
-    return pa.ExtensionArray.from_storage(kind, text) if isinstance(kind, pa.BaseExtensionType) else text
+        return _lists(values, normalized(sql_type)[:-2])
+    return pa.ExtensionArray.from_storage(kind, values) if isinstance(kind, pa.BaseExtensionType) else values
 
 
 def _finite(values: pa.Array) -> pa.Array:
@@ -130,14 +128,28 @@ def _finite(values: pa.Array) -> pa.Array:
 
 def _uuids(text: pa.StringArray) -> pa.Array:
     """Return uuids as bytes: digits are taken together from one buffer, not value by value."""
-    digits = pc.replace_substring_regex(text, "[-{}]", "")
-    whole = "".join(digits.drop_null().to_pylist())
-    packed = pa.py_buffer(bytes.fromhex(whole))
-    storage = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(whole) // 32, [None, packed])
+    given = text.drop_null() if text.null_count else text
+    packed = _packed(given)
+    if packed is None:
+        text = pc.replace_substring_regex(cast_column(text, "uuid").values, "[-{}]", "")
+        packed = _packed(text.drop_null())
+    storage = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(text) - text.null_count, [None, packed])
     if text.null_count:
         places = pc.subtract(pc.cumulative_sum(pc.cast(text.is_valid(), pa.int64())), 1)
         storage = storage.take(pc.if_else(text.is_valid(), places, pa.scalar(None, pa.int64())))
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
+
+
+def _packed(text: pa.StringArray) -> pa.Buffer | None:
+    """Return the bytes of uuids of one length; None where that does not tell their digits apart."""
+    lengths = pc.min_max(pc.binary_length(text)).as_py()
+    if lengths["min"] != lengths["max"] or lengths["min"] not in (None, 32, 36):
+        return None
+    try:
+        found = bytes.fromhex(contents(text).translate(None, b"-").decode("ascii"))
+    except ValueError:
+        return None
+    return pa.py_buffer(found) if len(found) == 16 * len(text) else None
 
 
 def _lists(text: pa.StringArray, element: str) -> pa.Array:
