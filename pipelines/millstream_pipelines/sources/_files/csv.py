@@ -18,6 +18,7 @@ from millstream_pipelines.batch import MAX_BATCH_ROWS, Reject
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.sources._files.config import FileStream
 from millstream_pipelines.sources._files.piece import Piece
+from millstream_pipelines.sources._files.read_ahead import ReadAhead
 from millstream_pipelines.sources._files.text import BLOCK_BYTES, MARKS, Utf8Blocks, unmarked
 from millstream_pipelines.sources._files.unpack import Part
 
@@ -31,6 +32,7 @@ class CsvReader:
     def __init__(self, part: Part, stream: FileStream) -> None:
         self._part, self._stream = part, stream
         self._text = Utf8Blocks(part, stream.encoding, stream.quote)
+        self._ahead = ReadAhead(self._text)
         self._delimiter = stream.delimiter or ("\t" if part.format == "tsv" else ",")
         self._malformed: list[Reject] = []
         self._flooded = False
@@ -38,7 +40,8 @@ class CsvReader:
     def pieces(self, block_bytes: int = BLOCK_BYTES) -> Generator[Piece, None, None]:
         """Yield text columns. A file without rows yields one empty piece with its columns; an empty file, nothing."""
         try:
-            reader = self._opened(block_bytes)
+            with self._ahead.taking():
+                reader = self._opened(block_bytes)
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):
                 return
@@ -52,12 +55,13 @@ class CsvReader:
                 held = batch
             yield self._last(held, names) if held is not None else self._empty(names)
         finally:
+            self._ahead.free()
             reader.close()
 
     def _opened(self, block_bytes: int) -> Any:
         stream = self._stream
         return pacsv.open_csv(
-            self._text,
+            self._ahead,
             read_options=pacsv.ReadOptions(
                 block_size=block_bytes,
                 use_threads=False,
@@ -109,7 +113,8 @@ class CsvReader:
 
     def _next(self, reader: Any) -> pa.RecordBatch | None:
         try:
-            return reader.read_next_batch()
+            with self._ahead.taking():
+                return reader.read_next_batch()
         except StopIteration:
             return None
         except pa.ArrowInvalid as error:
