@@ -74,11 +74,15 @@ class Batch:
     `position` is where reading goes on after this batch, or None while there is no safe place to go on from: the
     loader then keeps its transaction open until a position comes, or the stream ends.
     `rejects` are rows of this stretch that the source could not parse; they count as read.
+    `vouched`: each value is one of its described type by the word of a server that has the type, so a column that
+    keeps its type is not looked at again. `data` may have text where the described type's storage could not hold a
+    value; such a column is.
     """
 
     data: pa.RecordBatch
     position: Position | None = None
     rejects: list[Reject] = field(default_factory=list)
+    vouched: bool = field(default=False, kw_only=True)
 
     @property
     def rows_read(self) -> int:

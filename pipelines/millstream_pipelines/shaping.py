@@ -140,7 +140,7 @@ class Shaper:
         rejects: list[Reject] = []
         if self._filter is not None:
             data, rejects, filtered = self._filtered(data, self._filter)
-        work = Work(data, self._plan.taken, set(self._plan.hidden), masked_before)
+        work = Work(data, self._plan.taken, set(self._plan.hidden), masked_before, vouched=batch.vouched)
         arrays = [self._made_of(column, output, work) for column, output in self._made]
         gone = self._marked(work)
         self._look_for_null(arrays, work, gone)
@@ -175,6 +175,8 @@ class Shaper:
             private = output.mask is not None or work.reads_hidden(output.expression)
         else:
             assert output.source is not None, "an output has one origin"  # noqa: S101
+            if output.mask is None and work.is_vouched(output.source, column.type):
+                return work.read(output.source)
             values, private = work.read(output.source), output.mask is not None
         if output.mask is not None and output.source not in work.masked_before:
             values = masked(values, output.mask, self._mask_key)

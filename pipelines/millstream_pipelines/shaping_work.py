@@ -8,19 +8,26 @@ from millstream_pipelines.casting import as_text, cast_column
 from millstream_pipelines.expressions import Expression, evaluate
 from millstream_pipelines.faults import Fault
 from millstream_pipelines.own_lines import column_in_lines
-from millstream_pipelines.schema import Schema
+from millstream_pipelines.schema import Schema, arrow_type
 
 
 class Work:
     """One batch on its way: its columns, each typed once, and the faults found so far."""
 
     def __init__(
-        self, data: pa.RecordBatch, described: Schema, hidden: set[str], masked_before: frozenset[str] = frozenset()
+        self,
+        data: pa.RecordBatch,
+        described: Schema,
+        hidden: set[str],
+        masked_before: frozenset[str] = frozenset(),
+        *,
+        vouched: bool = False,
     ) -> None:
         self.masked_before = masked_before
         self._data = data
         self._described = described
         self._hidden = hidden
+        self._vouched = vouched
         self._typed: dict[str, pa.Array] = {}
         self.faults: list[Fault] = []
 
@@ -28,6 +35,13 @@ class Work:
         """Return a source column as it was read; NULLs when it has vanished."""
         place = self._data.schema.get_field_index(name)
         return self._data.column(place) if place >= 0 else column_in_lines(self._data, name)
+
+    def is_vouched(self, name: str, target: str) -> bool:
+        """Return whether each value of a source column is surely one of this type, and stored as one."""
+        described = self._described.get(name) if self._vouched else None
+        # json may say NUL, which other types cannot take.
+        kept = described is not None and described.type == target and target != "json"
+        return kept and self.read(name).type == arrow_type(target)
 
     def cast(self, name: str, values: pa.Array, target: str, *, private: bool) -> pa.Array:
         """Cast and note the refused rows under `cast(name)`; `private` keeps the value out of the message."""

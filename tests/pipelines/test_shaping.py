@@ -193,3 +193,38 @@ def test_a_change_without_its_time_is_refused() -> None:
     assert [(reject.rule, reject.row["id"]) for reject in shaped.rejects] == [("effective_at", "3")]
     assert "the time a change took effect" in shaped.rejects[0].message
     assert shape(shaper(), rows).rejects == [], "other streams may have NULL there"
+
+
+def test_what_a_server_vouches_for_is_looked_at_only_where_it_changes() -> None:
+    source = Schema(
+        (
+            Column("token", "uuid"),
+            Column("document", "jsonb"),
+            Column("other", "json"),
+            Column("amount", "numeric(10,2)"),
+            Column("code", "text"),
+        )
+    )
+    made = shaper(source, columns=[{"name": "code", "type": "uuid"}])
+    rows = pa.record_batch(
+        {
+            "token": ["as sent", "as sent", "as sent"],
+            "document": ["as sent", "as sent", "as sent"],
+            "other": ["1", '"\\u0000"', "2"],
+            "amount": ["1.50", "2.00", "NaN"],  # text, since no decimal holds the last one
+            "code": ["c4ca4238-a0b9-2382-0dcc-509a6f75849b"] * 3,
+        }
+    )
+    shaped = made.apply(Batch(rows, vouched=True))
+    assert shaped.rows.to_pylist() == [
+        {
+            "token": "as sent",
+            "document": "as sent",
+            "other": "1",
+            "amount": Decimal("1.50"),
+            "code": "c4ca4238-a0b9-2382-0dcc-509a6f75849b",
+        }
+    ]
+    assert [reject.rule for reject in shaped.rejects] == ["nul_byte", "cast(amount)"]
+    doubted = made.apply(Batch(rows))
+    assert (doubted.rows.num_rows, {item.rule for item in doubted.rejects}) == (0, {"cast(token)"})

@@ -65,9 +65,11 @@ class PostgresSource:
         """Yield the rows; in mode incremental in the cursor's order, up to the safe horizon."""
         relation = self._catalog.relation(request.stream)
         schema = self._kept(relation, request.columns)
+        from millstream_pipelines.sources._postgres.stream import positioned, vouched
+
         if request.mode == "full":
             tail = "" if request.slice is None else f"WHERE {slice_condition(relation, request.slice, self._owner)}"
-            yield from map(Batch, self._rows(relation, schema, tail))
+            yield from map(vouched, self._rows(relation, schema, tail))
             return
         cursor = cursor_of(request, relation, self._owner)
         if schema.get(cursor.column) is None:
@@ -75,15 +77,13 @@ class PostgresSource:
             schema = schema.with_columns([*schema.columns, added or Column(cursor.column, cursor.type)])
         if request.range is not None:
             self._refuse_cast(cursor, request.stream)
-            yield from map(Batch, self._rows(relation, schema, f"WHERE {cursor.within(request.range)}"))
+            yield from map(vouched, self._rows(relation, schema, f"WHERE {cursor.within(request.range)}"))
             return
         condition = self._horizon(relation, cursor)
         if condition is None:
             return
         behind = cursor.behind(request.position, self._owner)
         where = " AND ".join(part for part in (behind, condition) if part)
-        from millstream_pipelines.sources._postgres.stream import positioned
-
         yield from positioned(self._rows(relation, schema, f"WHERE {where} ORDER BY {cursor.sql}"), cursor)
 
     def raw(self, request: ReadRequest) -> RawRows | str:

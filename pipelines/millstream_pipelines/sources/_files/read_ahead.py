@@ -52,7 +52,7 @@ class ReadAhead(io.RawIOBase):
                     break
             else:
                 self._ahead += 1
-        return self._file.read(size) or b""
+        return self._file.read(-1 if size is None else size) or b""
 
     def readinto(self, buffer: Any) -> int:
         chunk = self.read(len(buffer))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from millstream_pipelines.batch import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch
+from millstream_pipelines.batch import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Position
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.sources._postgres.connection import dsn_of, explained, session_settings
@@ -92,6 +92,11 @@ class Rows:
         yield from self._sized(batch.slice(half))
 
 
+def vouched(rows: Any, position: Position | None = None) -> Batch:
+    """Return rows that a server has made of exactly the described types."""
+    return Batch(rows, position, vouched=True)
+
+
 def positioned(batches: Iterator[Any], cursor: Cursor) -> Iterator[Batch]:
     """Turn ordered batches into such with positions. Rows of one cursor value stay on one side of a position.
 
@@ -102,21 +107,21 @@ def positioned(batches: Iterator[Any], cursor: Cursor) -> Iterator[Batch]:
     for batch in batches:
         if held is not None:
             if held.num_rows + batch.num_rows > MAX_BATCH_ROWS or held.nbytes + batch.nbytes > MAX_BATCH_BYTES:
-                yield Batch(held)
+                yield vouched(held)
             else:
                 batch = _joined(held, batch)
             held = None
         values = batch.column(batch.schema.get_field_index(cursor.column))
         count = cursor.complete(values)
         if count == batch.num_rows:
-            yield Batch(batch, cursor.position(values[count - 1]))
+            yield vouched(batch, cursor.position(values[count - 1]))
         elif count:
-            yield Batch(batch.slice(0, count), cursor.position(values[count - 1]))
+            yield vouched(batch.slice(0, count), cursor.position(values[count - 1]))
             held = batch.slice(count)
         else:
             held = batch
     if held is not None:
-        yield Batch(held, cursor.position(held.column(held.schema.get_field_index(cursor.column))[-1]))
+        yield vouched(held, cursor.position(held.column(held.schema.get_field_index(cursor.column))[-1]))
 
 
 def _joined(first: Any, second: Any) -> Any:
@@ -131,4 +136,4 @@ def _joined(first: Any, second: Any) -> Any:
     return pa.concat_batches([first.cast(target), second.cast(target)])
 
 
-__all__ = ["Rows", "positioned"]
+__all__ = ["Rows", "positioned", "vouched"]
