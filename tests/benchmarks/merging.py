@@ -87,7 +87,8 @@ class Merge(Line):
 
     def verify(self, found: Run) -> None:
         wanted = dataset.Content(
-            "(SELECT * FROM changed UNION ALL SELECT * FROM source WHERE id NOT IN (SELECT id FROM changed)) w"
+            "(SELECT * FROM changed UNION ALL SELECT * FROM source s"
+            " WHERE NOT EXISTS (SELECT FROM changed c WHERE c.id = s.id)) w"
         )
         self.same(wanted, dataset.Content("raw.merge"))
 

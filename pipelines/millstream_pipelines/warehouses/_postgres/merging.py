@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.schema import Schema
@@ -28,6 +30,8 @@ def merge(connection: Connection, made: stage.StagePlan, spec: LoadSpec, staged_
     if spec.disposition == "scd2":
         due, loaded, ended = merge_history(connection, made, spec)
         return Counts(loaded=loaded, duplicate=staged_rows - due, deleted=ended)
+    if made.key:  # most often each comes once, and whole rows need not be sorted to find that out
+        made = replace(made, unique=not one(connection, stage.repeats_query(made))[0])
     loaded, deleted = run(connection, stage.merge_statement(made, spec.target, spec.disposition)), 0
     if made.deletes:
         marked, deleted = one(connection, stage.delete_statement(made, spec.target))

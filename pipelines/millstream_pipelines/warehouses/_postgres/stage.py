@@ -29,6 +29,8 @@ class StagePlan:
     """Rows come with a last column ROW, to which child rows refer."""
     raw: bool = False
     """The rows come in their types' binary form already: COPY can send them all."""
+    unique: bool = False
+    """No two of the staged rows have one key."""
     only: tuple[int, int] | None = None
     """First and last of the staged rows that count, in their order of arrival; None: all."""
 
@@ -75,7 +77,9 @@ class StagePlan:
 
     @property
     def winners(self) -> str:
-        """One staged row per key: the newest."""
+        """One staged row per key: the newest. Nothing is sorted where the keys are known to differ."""
+        if self.unique:
+            return self.rows
         keys = ", ".join(quote(name) for name in self.key)
         return f"(SELECT DISTINCT ON ({keys}) * FROM {self.rows} ORDER BY {keys}, {self.newest}) s"
 
@@ -102,6 +106,12 @@ def copy_statement(made: StagePlan, target: str) -> str:
 def bounds_query(made: StagePlan) -> str:
     """Return the query for the first and the last of the staged rows, and how many there are."""
     return f"SELECT min({_ORDER}), max({_ORDER}), count(*) FROM {made.staged_rows}"
+
+
+def repeats_query(made: StagePlan) -> str:
+    """Return the query for whether any key is staged twice."""
+    keys = ", ".join(quote(name) for name in made.key)
+    return f"SELECT EXISTS (SELECT FROM {made.rows} GROUP BY {keys} HAVING count(*) > 1)"
 
 
 def thinning_statements(made: StagePlan) -> list[str]:
