@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -26,6 +27,14 @@ _URGENCY = ("failed", "blocked", "done")
 Step = Literal["create", "convert", "split", "detach", "archive", "drop", "expire", "erase", "keep"]
 
 
+_RANK: dict[Step, int] = {
+    **dict.fromkeys(("drop", "expire", "erase"), 0),
+    **dict.fromkeys(("detach", "archive"), 1),
+    **dict.fromkeys(("convert", "split"), 2),
+    **dict.fromkeys(("create", "keep"), 3),
+}
+
+
 class PlannedStep(StatusModel):
     """One thing that a run would do, or would do if nothing stood in its way."""
 
@@ -39,6 +48,12 @@ class PlannedStep(StatusModel):
     rows: int = Field(default=0, description="Rows, as estimated.")
     blocked_by: str = Field(default="", description="What stands in its way, by name; empty when nothing does.")
     irreversible: bool = Field(default=False, description="Whether it waits for approval where approval is manual.")
+
+
+def most_telling(steps: Sequence[PlannedStep], limit: int) -> list[PlannedStep]:
+    """Return at most `limit` steps in their order: those that remove something before those that make something."""
+    ranked = sorted(range(len(steps)), key=lambda number: (_RANK[steps[number].step], number))
+    return [steps[number] for number in sorted(ranked[:limit])]
 
 
 class TableReport(StatusModel):
@@ -87,13 +102,13 @@ class RetentionReport(StatusModel):
         )
 
     def shorten(self) -> bool:
-        """Drop the least telling row: of the plan first, then tables that are done; False when none is left."""
+        """Drop the least telling row, of the plan first, then a table that is done; False when none is left."""
         if not (self.plan or self.tables):
             return False
         self.plan_count = max(self.plan_count, len(self.plan))
         self.tables_count = max(self.tables_count, len(self.tables))
         if self.plan:
-            self.plan.pop()
+            self.plan = most_telling(self.plan, len(self.plan) - 1)
             return True
         self.totals = self.summed()
         self.tables = sorted(self.tables, key=lambda table: _URGENCY.index(table.outcome))[:-1]
@@ -138,4 +153,12 @@ class RetentionPolicyStatus(ConditionedStatus):
     dropped: int | None = Field(default=None, description="Ranges that have left the warehouse.")
 
 
-__all__ = ["PlannedStep", "PolicyRun", "RetentionPolicyStatus", "RetentionReport", "Step", "TableReport"]
+__all__ = [
+    "PlannedStep",
+    "PolicyRun",
+    "RetentionPolicyStatus",
+    "RetentionReport",
+    "Step",
+    "TableReport",
+    "most_telling",
+]

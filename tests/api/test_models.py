@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from api.manifests import pipeline_spec, stream
 from millstream_api import PlannedStep, RetentionReport, TableReport
 from millstream_api.pipeline import PipelineSpec
+from millstream_api.retention_report import most_telling
 from millstream_api.run_options import Window
 from millstream_api.run_report import Drift, RunReport, StreamReport
 
@@ -94,12 +95,14 @@ def test_a_policy_of_many_tables_fits_and_keeps_its_sums_and_its_failures() -> N
         for n in range(50)
     ]
     tables[49] = TableReport(name="raw.bad", outcome="failed", message="2 rows differ", live=10)
-    plan = [PlannedStep(table=f"raw.t{n}", step="drop", irreversible=True) for n in range(50)]
+    made = [PlannedStep(table=f"raw.t{n}", step="create") for n in range(50)]
+    plan = [*most_telling([*made, PlannedStep(table="raw.t7", step="drop")], 50)]
     raw = RunReport(exit_code=65, reason="X", retention=RetentionReport(digest="d", tables=tables, plan=plan)).fitted()
     told = RunReport.model_validate_json(raw).retention
     assert len(raw) <= 4096
     assert told is not None
     assert (told.digest, told.tables_count, told.plan_count) == ("d", 50, 50)
+    assert (plan[-1].step, plan[-2].table) == ("drop", "raw.t48")
     assert told.tables[0].name == "raw.bad"
     assert 10 < len(told.tables) < 50
     assert (told.summed().live, told.summed().dropped_bytes, told.summed().outcome) == (500, 147, "failed")

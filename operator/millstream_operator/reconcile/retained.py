@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from millstream_api import PlannedStep, RetentionReport, conditions
@@ -15,6 +15,7 @@ from millstream_operator.reconcile.outcome import Note, RetainFacts
 from millstream_operator.reconcile.retaining import DRY_RUN_ROLE
 
 _NAMED = 5  # steps or tables named in a message
+_ALARMING = frozenset({conditions.VERIFICATION_FAILED, conditions.STEPS_BLOCKED})
 _MESSAGE_LIMIT = 600  # characters
 
 
@@ -64,6 +65,13 @@ def problem(status: RetentionPolicyStatus, token: str) -> PolicyRun | None:
     return None if last.outcome == conditions.INVALID_CONFIGURATION and mended else last
 
 
+def domain(spec: RetentionPolicySpec, status: RetentionPolicyStatus, token: str) -> list[Condition]:
+    """Return the domain conditions; where a plan is of another spec than `token` names, they stay as they were."""
+    if status.plan is not None and status.planned_for != token:
+        return []
+    return [item for item in (archived(spec, status), blocked(status)) if item is not None]
+
+
 def archived(spec: RetentionPolicySpec, status: RetentionPolicyStatus) -> Condition | None:
     """Return the Archived condition; None where nothing is archived."""
     if spec.archive is None:
@@ -100,14 +108,10 @@ def blocked(status: RetentionPolicyStatus) -> Condition | None:
     return conditions.condition(conditions.BLOCKED, "True", conditions.STEPS_BLOCKED, text[:_MESSAGE_LIMIT])
 
 
-def turned(before: Iterable[Condition], now: Condition | None, alarm: str) -> tuple[Note, ...]:
-    """Return an event where a domain condition takes the alarming status, or another reason for it."""
-    if now is None or now.status != alarm or now.reason == conditions.ARCHIVE_PENDING:
-        return ()
-    known = conditions.find(before, now.type)
-    if known is not None and (known.status, known.reason) == (now.status, now.reason):
-        return ()
-    return (Note("Warning", now.reason, now.message),)
+def turned(before: Sequence[Condition], now: Iterable[Condition]) -> tuple[Note, ...]:
+    """Return an event for each domain condition that has an alarming reason it did not have before."""
+    known = {item.reason for item in before}
+    return tuple(Note("Warning", item.reason, item.message) for item in now if item.reason in _ALARMING - known)
 
 
 def _ran(item: JobFacts, configuration: str | None) -> PolicyRun:

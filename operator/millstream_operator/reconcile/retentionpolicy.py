@@ -69,6 +69,13 @@ class _Policy:
         last = self.status.last_dry_run
         return self.status.planned_for == self.token or (last is not None and last.job == self.dry_run)
 
+    @property
+    def tells(self) -> bool:
+        """Whether the run that is active is one of the current plan, and so will report it."""
+        return (
+            self.running is not None and self.plan is not None and self.running.plan == plan_name(self.owner, self.plan)
+        )
+
     def has(self, name: str) -> bool:
         return any(item.name == name for item in self.view.jobs)
 
@@ -110,8 +117,7 @@ def reconcile(view: PolicyView, ctx: Context) -> Outcome:
 def _conclude(policy: _Policy) -> Outcome:
     start, superseded = _start(policy), _superseded(policy)
     standing = _standing(policy, start)
-    archived, blocked = retained.archived(policy.spec, policy.status), retained.blocked(policy.status)
-    more = [item for item in (archived, blocked) if item is not None]
+    told = retained.domain(policy.spec, policy.status, policy.token)
     approval, known = policy.approval, policy.before.approved
     taken = approval.digest if start.approved or approval.digest == known else None
     active = policy.running.name if policy.running is not None else start.job
@@ -129,12 +135,12 @@ def _conclude(policy: _Policy) -> Outcome:
     lacks_secret = policy.blocker is not None and policy.blocker.reason == conditions.SECRET_NOT_FOUND
     return Outcome(
         apply=(*_schedule(policy), *start.objects),
-        status=settled(status, policy.view.body, policy.ctx.now, standing, more, drop),
+        status=settled(status, policy.view.body, policy.ctx.now, standing, told, drop),
         delete=(*superseded, *_finished_with(policy), *_unused_plans(policy)),
         notes=(
             *turning_point(policy.before, standing),
             *policy.read.notes,
-            *retained.turned(policy.before.conditions, blocked, "True"),
+            *retained.turned(policy.before.conditions, [item for item in told if item.reason != standing.reason]),
             *_told(policy, start, superseded),
         ),
         counted=policy.read.facts,
@@ -159,8 +165,8 @@ def _standing(policy: _Policy, start: _Start) -> Standing:
         return stalled(failed.outcome, f"run {failed.job}: {failed.message}")
     if policy.blocker is not None:
         return waiting(policy.blocker.reason, policy.blocker.message)
-    if not policy.planned and start.job is None:
-        return _planning(policy)
+    if not policy.planned:
+        return _planning(policy, start)
     if failed is not None and not wrong:
         return waiting(failed.outcome, f"run {failed.job}: {failed.message}")
     if policy.spec.suspend:
@@ -178,11 +184,12 @@ def _standing(policy: _Policy, start: _Start) -> Standing:
     return Standing("True", conditions.SCHEDULED, text)
 
 
-def _planning(policy: _Policy) -> Standing:
+def _planning(policy: _Policy, start: _Start) -> Standing:
     """Say that the plan of a new spec is awaited; where only a Secret or a server changed, what held still holds."""
-    job = next((item for item in policy.view.jobs if item.name == policy.dry_run), None)
+    name = start.job or (policy.running.name if policy.running is not None and policy.tells else policy.dry_run)
+    job = next((item for item in policy.view.jobs if item.name == name), None)
     trouble = f": {job.trouble}" if job is not None and job.trouble else ""
-    standing = Standing("Unknown", conditions.PLANNING, f"Job {policy.dry_run} makes the plan{trouble}", working=True)
+    standing = Standing("Unknown", conditions.PLANNING, f"Job {name} makes the plan{trouble}", working=True)
     ready = conditions.find(policy.before.conditions, conditions.READY)
     same = ready is not None and ready.observed_generation == policy.generation
     return replace(standing, ready=ready.status) if ready is not None and same else standing
@@ -222,8 +229,7 @@ def _start(policy: _Policy) -> _Start:
             return _Start(policy.made(approved, options), approved, approved=True)
         if wish:
             return _Start(policy.made(wished, options), wished, wish)
-    told_anyway = policy.running is not None and policy.running.plan == plan_name(policy.owner, policy.plan)
-    if policy.planned or told_anyway or policy.has(policy.dry_run):
+    if policy.planned or policy.tells or policy.has(policy.dry_run):
         return _Start()
     return _Start(policy.made(policy.dry_run, RetentionOptions(dry_run=True)))
 

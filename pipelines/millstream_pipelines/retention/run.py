@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from millstream_api import ExitCode, RetentionReport, RunPlan, RunReport, TableReport
 from millstream_api.retention_options import RetentionOptions
+from millstream_api.retention_report import most_telling
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, as_millstream
 from millstream_pipelines.freshness import duration
@@ -166,8 +167,8 @@ def _report(
     size = sum(step.bytes for step in planned if not step.blocked_by)
     named = digest(steps)
     found = RetentionReport(
-        digest=named, approved=approved, tables=tables[:_LISTED], tables_count=len(tables), plan=steps[:_LISTED],
-        plan_count=len(steps), bytes=size, saving=Saving(request.policy.costs).spoken(size),
+        digest=named, approved=approved, tables=tables[:_LISTED], tables_count=len(tables),
+        plan=most_telling(steps, _LISTED), plan_count=len(steps), bytes=size, saving=Saving(request.policy.costs).spoken(size),
         blocked=sum(bool(step.blocked_by) for step in planned),
     )  # fmt: skip
     code, reason = ExitCode.DONE, "Succeeded"

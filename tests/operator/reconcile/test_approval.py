@@ -144,8 +144,25 @@ def test_an_archive_that_does_not_match_is_told_with_its_table(ctx: Context) -> 
         "1 of 2 tables failed; raw.flights: p2024_01: 10 rows archived, 11 in the table; delete the attempt"
     )
     planned_again = as_facts(made(retentionpolicy.reconcile(view(), ctx)), report(), 20)
+    changed = {**spec, "keep": {"age": "2 years"}}
+    waits = retentionpolicy.reconcile(
+        view(changed, status=outcome.status, secret=SECRET, meta={"generation": 2}), ctx
+    ).status
+    assert waits is not None
+    seen = {item["type"]: item["observedGeneration"] for item in waits["conditions"]}
+    assert seen == {"Ready": 2, "Reconciling": 2, "Stalled": 2, "Archived": 1, "Blocked": 1}  # nobody has looked yet
     later = view(spec, status=outcome.status, secret=SECRET, jobs=(planned_again,))
     assert conditions(retentionpolicy.reconcile(later, ctx))["Archived"] == ("False", "VerificationFailed")
+
+
+def test_a_mismatch_beside_another_failure_has_its_own_event(ctx: Context) -> None:
+    spec = retention_spec(archive=ARCHIVE)
+    status, dry_run = after(ctx, spec, {}, secret=SECRET)
+    bad = table(outcome="failed", verify_failures=1, message="10 rows archived, 11 in the table")
+    run = ended("keep-1", report(75, "raw.other is locked", tables=[bad]), 10, plan=dry_run.plan)
+    outcome = retentionpolicy.reconcile(view(spec, status=status, secret=SECRET, jobs=(run,)), ctx)
+    assert sorted(notes(outcome)) == ["RunFailed", "VerificationFailed"]
+    assert conditions(outcome)["Archived"] == ("False", "VerificationFailed")
 
 
 def test_what_blocks_is_named_and_told_once(ctx: Context) -> None:

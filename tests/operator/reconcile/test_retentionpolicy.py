@@ -211,7 +211,13 @@ def test_a_dry_run_stands_in_nobodys_way(ctx: Context) -> None:
     assert kinds(outcome) == ["ConfigMap", "CronJob"]
     assert message(outcome).endswith("makes the plan: no image")
     wish = {"annotations": {"millstream.dev/run": "now"}}
-    assert made(retentionpolicy.reconcile(view(jobs=(dry_run,), meta=wish), ctx))["metadata"]["name"] != dry_run.name
+    outcome = retentionpolicy.reconcile(view(jobs=(dry_run,), meta=wish), ctx)
+    run = made(outcome)["metadata"]["name"]
+    assert run != dry_run.name
+    assert (conditions(outcome)["Ready"], message(outcome)) == (("Unknown", "Planning"), f"Job {run} makes the plan")
+    active = as_facts(made(outcome), report(), state="active", report=None, finished=None)
+    again = retentionpolicy.reconcile(view(status=outcome.status, jobs=(active,), meta=wish), ctx)
+    assert (kinds(again), message(again)) == (["ConfigMap", "CronJob"], message(outcome))  # the run tells the plan
 
 
 @pytest.mark.parametrize(
