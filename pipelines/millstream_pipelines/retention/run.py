@@ -168,8 +168,8 @@ def _report(
     named = digest(steps)
     found = RetentionReport(
         digest=named, approved=approved, tables=tables[:_LISTED], tables_count=len(tables),
-        plan=most_telling(steps, _LISTED), plan_count=len(steps), bytes=size, saving=Saving(request.policy.costs).spoken(size),
-        blocked=sum(bool(step.blocked_by) for step in planned),
+        plan=most_telling(steps, _LISTED), plan_count=len(steps), bytes=size,
+        saving=Saving(request.policy.costs).spoken(size), blocked=sum(bool(step.blocked_by) for step in planned),
     )  # fmt: skip
     code, reason = ExitCode.DONE, "Succeeded"
     for candidate in _PRIORITY:
