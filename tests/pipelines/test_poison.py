@@ -175,3 +175,40 @@ def test_a_newer_version_that_is_refused_keeps_the_older_one_out(pair: Pair) -> 
     assert report.streams[0].duplicate == 2
     assert pair.seen() == [(2, 2, "y")]
     assert set_aside(pair) == [("constraint(t_name_check)", "1", "open")]
+
+
+HISTORY = {"writeDisposition": "scd2", "primaryKey": ["id"]}
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "incremental", "cursor": {"field": "id"}}], ids=["full", "incremental"])
+def test_in_history(mode: dict[str, Any], pair: Pair) -> None:
+    refusing(pair, "id int, name text, valid_from timestamptz, valid_to timestamptz")
+    assert done(pair.run(**HISTORY, **mode)) == (ROWS, ROWS - len(BAD), len(BAD))
+    assert arrived(pair)
+    assert set_aside(pair) == [("constraint(good)", str(n), "open") for n in BAD]
+
+
+def test_a_version_that_is_refused_leaves_those_around_it(pair: Pair) -> None:
+    """Late, out of order, and with a delete: what is left is the history without the refused version."""
+    rows = [(1, 1, "a", False), (2, 3, "x", False), (1, 4, "c", False), (1, 3, "bad", False), (1, 2, "b", False),
+            (3, 5, "x", False), (2, 6, None, True), (2, 4, "bad", False), (2, 4, "y", False),
+            (3, 1, "bad", False)]  # fmt: skip
+    pair.source.execute("CREATE TABLE t (n serial PRIMARY KEY, id int, day int, name text, gone boolean)")
+    for row in rows:
+        values = ", ".join("NULL" if item is None else repr(item) for item in row)
+        pair.source.execute(f"INSERT INTO t (id, day, name, gone) VALUES ({values})")
+    pair.warehouse.execute("CREATE SCHEMA raw")
+    pair.warehouse.execute(
+        "CREATE TABLE raw.t (n int, id int, at timestamptz, name text CONSTRAINT good CHECK (name <> 'bad'), "
+        "valid_from timestamptz, valid_to timestamptz)"
+    )
+    at = {"name": "at", "expression": "TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_days(day)", "type": "timestamptz"}
+    stream = {"columns": [at], "select": ["n", "id", "name", "day"], "deletes": {"column": "gone"}}
+    report = pair.run(mode="incremental", cursor={"field": "n"}, scd2={"effectiveAt": "at"}, **HISTORY, **stream)
+    assert done(report) == (10, 7, 2), report
+    assert report.streams[0].duplicate == 1, "of two changes at one moment the one read last stands"
+    days = "extract(day FROM valid_from)::int - 1, extract(day FROM valid_to)::int - 1"
+    assert pair.seen(f"id, {days}, name") == [
+        (1, 1, 2, "a"), (1, 2, 4, "b"), (1, 4, None, "c"), (2, 3, 4, "x"), (2, 4, 6, "y"), (3, 5, None, "x"),
+    ]  # fmt: skip
+    assert [row[:2] for row in set_aside(pair)] == [("constraint(good)", "1"), ("constraint(good)", "3")]

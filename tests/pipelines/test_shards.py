@@ -262,3 +262,23 @@ def test_slices_must_agree_about_types() -> None:
     ]
     with pytest.raises(ConfigurationError, match="'id' is bigint in slice 0 and text in slice 1"):
         united(slices, "stream 's'")
+
+
+@pytest.mark.parametrize("key", [[], ["id"]], ids=["append", "merge"])
+@pytest.mark.parametrize("rows", ["quarantine", "discard"])
+def test_a_row_that_only_the_target_refuses_is_set_aside_by_the_publication(
+    rows: str, key: list[str], shop: Shop
+) -> None:
+    shop.ask(
+        "CREATE TABLE raw.orders (id bigint, mood text, grp int, CONSTRAINT good CHECK (id NOT IN (7, 500, 1000)))"
+    )
+    disposition = {"writeDisposition": "merge", "primaryKey": key} if key else {"writeDisposition": "append"}
+    shop.streams = [{"name": "public.orders", "target": "raw.orders", "contract": {"rows": rows}, **disposition}]
+    report = shop.all()
+    kept = 3 if rows == "quarantine" else 0
+    assert counts(report) == (1000, 997, kept, 0, 3 - kept)
+    assert shop.ask("SELECT count(*), count(DISTINCT id), min(id), max(id) FROM raw.orders") == [(997, 997, 1, 999)]
+    found = shop.ask("SELECT rule, \"row\"->>'id', status FROM _millstream.quarantine ORDER BY 2")
+    assert found == [("constraint(good)", number, "open") for number in ("1000", "500", "7")][:kept]
+    assert shop.ask(LEFT) == [(0, 0, 0, 0)]
+    assert shop.ask("SELECT read, loaded, quarantined FROM _millstream.ledger") == [(1000, 997, kept)]

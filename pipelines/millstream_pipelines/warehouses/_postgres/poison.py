@@ -1,7 +1,8 @@
 """Rows that only the server can refuse, by a constraint of the target for example: found by halving, and set aside.
 
 A refused statement is undone to its savepoint and tried again in two halves, down to the single row. Rows that the
-client still has are copied so; rows of the stage are merged so, by ranges of their order of arrival.
+client still has are copied so; rows of the stage are merged so, by ranges of their order of arrival. With history a
+half has whole keys, and one key's changes go in the order of their times, since each changes what the next one finds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from millstream_pipelines.warehouses._postgres.connection import detailed, one, 
 from millstream_pipelines.warehouses._postgres.merging import merge
 from millstream_pipelines.warehouses._postgres.native import is_native
 from millstream_pipelines.warehouses._postgres.quarantine import into
+from millstream_pipelines.warehouses._postgres.scd2 import KEY_BITS, renumbering, thinning_history
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
 from millstream_pipelines.warehouses.row_json import message_text, storable
 
@@ -66,9 +68,12 @@ class Poison:
         One row per key first: ranges that share no key can be merged one after the other. A row that is outdone by a
         refused one is a duplicate all the same: it is not what its key should be now.
         """
-        index, *losers = stage.thinning_statements(made)
+        is_history = self._spec.disposition == "scd2"
+        index, *losers = thinning_history(made, self._spec) if is_history else stage.thinning_statements(made)
         run(self._connection, index)
         counts = Counts(duplicate=sum(run(self._connection, statement) for statement in losers))
+        for statement in renumbering(made, self._spec) if is_history else ():
+            run(self._connection, statement)
         return counts + self._merged_within(made, seq)
 
     def _merged_within(self, made: stage.StagePlan, seq: int) -> Counts:
@@ -79,9 +84,13 @@ class Poison:
         if not isinstance(merged, psycopg2.Error):
             self._taken += rows
             return merged
-        if low == high:
-            return self._set_aside(made, seq, merged)
+        is_history = self._spec.disposition == "scd2"
+        first, last = low >> KEY_BITS, high >> KEY_BITS
+        if low == high or (is_history and self._spec.mode == "full" and first == last):
+            return self._set_aside(made, seq, merged, rows)
         middle = (low + high) // 2
+        if is_history and first != last:
+            middle = ((first + last) // 2 + 1 << KEY_BITS) - 1  # behind the last row of a key
         halves = (replace(made, only=part) for part in ((low, middle), (middle + 1, high)))
         return sum((self._merged_within(half, seq) for half in halves), Counts())
 
@@ -114,7 +123,7 @@ class Poison:
             raise RowRefusedError(self._spec.stream, rule_of(error), detailed(error))
         return rule_of(error)
 
-    def _set_aside(self, part: stage.StagePlan, seq: int, error: psycopg2.Error) -> Counts:
+    def _set_aside(self, part: stage.StagePlan, seq: int, error: psycopg2.Error, rows: int) -> Counts:
         spec, rule = self._spec, self._met(error)
         insert, delete = stage.set_aside_statements(part, into(spec))
         if spec.contract.rows == "quarantine":
@@ -129,7 +138,7 @@ class Poison:
             )
             run(self._connection, insert, named)
         run(self._connection, delete)
-        return refused_counts(spec, 1)
+        return refused_counts(spec, rows)
 
 
 def rule_of(error: psycopg2.Error) -> str:
@@ -158,6 +167,6 @@ def settled(connection: Connection, made: stage.StagePlan, spec: LoadSpec, seq: 
         merged = poison.tried(lambda: merge(connection, made, spec, staged_rows))
     if not isinstance(merged, psycopg2.Error):
         return counts + merged
-    if spec.disposition == "scd2" or spec.numbered:  # a row hangs together with its key's others, or with its children
+    if spec.numbered:  # a row hangs together with its children
         raise merged
     return counts + poison.merged(made, seq)

@@ -10,7 +10,7 @@ from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses._postgres.history_guard import FORBID_OVERLAP
-from millstream_pipelines.warehouses._postgres.stage import StagePlan
+from millstream_pipelines.warehouses._postgres.stage import NAME, ORDER, StagePlan
 from millstream_pipelines.warehouses._postgres.tables import comparable, fit, read_shape, unique_index
 from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.history import CHANGES, TIMELINE, History
@@ -19,6 +19,8 @@ from millstream_pipelines.warehouses.validity import require_times, with_validit
 
 _CHECK = "millstream_validity"
 _GUARD = "millstream_no_overlap"
+KEY_BITS = 32
+"""So many lower bits of a staged row's number tell its place among its key's, once `renumbering` has run."""
 
 
 def fit_history(connection: Connection, spec: LoadSpec, schema: Schema) -> tuple[Schema, list[str]]:
@@ -85,6 +87,35 @@ def merge_history(connection: Connection, made: StagePlan, spec: LoadSpec) -> tu
     for statement in sql.clearing():
         run(connection, statement)
     return int(due), inserted + int(ended), int(ended)
+
+
+def thinning_history(made: StagePlan, spec: LoadSpec) -> list[str]:
+    """Return the SQL that leaves one row per key and moment in the stage; the last statement counts the others."""
+    of_key = ", ".join(_moment(made, spec))
+    winners = f"SELECT DISTINCT ON ({of_key}) {ORDER} FROM {made.rows} ORDER BY {of_key}, {made.newest}"
+    return [
+        f"CREATE INDEX ON {NAME} ({ORDER})",
+        f"DELETE FROM {NAME} t WHERE NOT EXISTS (SELECT FROM ({winners}) w WHERE w.{ORDER} = t.{ORDER})",
+    ]
+
+
+def renumbering(made: StagePlan, spec: LoadSpec) -> list[str]:
+    """Return the SQL that numbers staged rows by key and, in the lower KEY_BITS, by the moment of the change."""
+    *keys, moment = (*_moment(made, spec), ORDER) if spec.scd2.effective_at is None else _moment(made, spec)
+    by = ", ".join(keys)
+    number = (
+        f"(dense_rank() OVER (ORDER BY {by}) << {KEY_BITS}) + row_number() OVER (PARTITION BY {by} ORDER BY {moment})"
+    )
+    numbers = f"SELECT {ORDER} AS known, {number} AS number FROM {made.rows}"
+    return [
+        f"ALTER TABLE {NAME} ALTER COLUMN {ORDER} DROP IDENTITY",
+        f"UPDATE {NAME} t SET {ORDER} = n.number FROM ({numbers}) n WHERE n.known = t.{ORDER}",
+    ]
+
+
+def _moment(made: StagePlan, spec: LoadSpec) -> tuple[str, ...]:
+    at = spec.scd2.effective_at
+    return (*(quote(name) for name in made.key), *([] if at is None else [f"CAST({quote(at)} AS timestamptz)"]))
 
 
 def _constraints(connection: Connection, spec: LoadSpec) -> list[str]:

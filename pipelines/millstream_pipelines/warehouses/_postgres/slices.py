@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.batch import Position
@@ -20,14 +21,15 @@ from millstream_pipelines.warehouses._postgres import stage
 from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
 from millstream_pipelines.warehouses._postgres.merging import merge
+from millstream_pipelines.warehouses._postgres.poison import Poison
 from millstream_pipelines.warehouses._postgres.quarantine import COLUMNS
 from millstream_pipelines.warehouses._postgres.shards import drop_stages, stage_prefix
+from millstream_pipelines.warehouses._postgres.stage import ORDER
 from millstream_pipelines.warehouses._postgres.tables import fit_keyed
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
 from millstream_pipelines.warehouses.sharding import Staged
 
-_ORDER = "_millstream_order"
 _MINE = "pipeline = %s AND stream = %s AND run = %s"
 
 
@@ -74,7 +76,7 @@ class PostgresSlice(PostgresLoad):
                 columns = ", ".join(f"{quote(column.name)} {column.type}" for column in sent)
                 run(
                     self._connection,
-                    f"CREATE TABLE {table} ({columns}, {_ORDER} bigint GENERATED ALWAYS AS IDENTITY)",
+                    f"CREATE TABLE {table} ({columns}, {ORDER} bigint GENERATED ALWAYS AS IDENTITY)",
                 )
                 self._has_table = True
         staged = super().shape(sent)
@@ -145,11 +147,20 @@ class PostgresPublication(PostgresLoad):
         rows = sum(item.counts.loaded for item in slices)
         for item in slices:
             self._counts = self._counts + replace(item.counts, loaded=0)
+        poison = Poison(self._connection, self._spec)
+        brought = poison.tried(lambda: self._brought(slices, plan, rows))
+        if isinstance(brought, psycopg2.Error):  # what is set aside leaves the stage, which must be a table then
+            run(self._connection, f"CREATE TEMPORARY TABLE millstream_stage AS {self._union(slices, plan)}")
+            brought = poison.merged(plan, self._lease.seq + 1)
+            run(self._connection, f"DROP TABLE {stage.NAME}")
+        self._counts = self._counts + brought
+
+    def _brought(self, slices: list[Staged], plan: stage.StagePlan, rows: int) -> Counts:
         if plan.key:
             run(self._connection, f"CREATE TEMPORARY VIEW millstream_stage AS {self._union(slices, plan)}")
-            self._counts = self._counts + merge(self._connection, plan, self._spec, rows)
+            merged = merge(self._connection, plan, self._spec, rows)
             run(self._connection, f"DROP VIEW {stage.NAME}")
-            return
+            return merged
         names = ", ".join(quote(name) for name in plan.sent.names)
         values = ", ".join(f"{quote(column.name)}::{column.type}" for column in plan.sent)
         loaded = run(
@@ -157,7 +168,7 @@ class PostgresPublication(PostgresLoad):
             f"INSERT INTO {quote_table(self._spec.target)} ({names}) OVERRIDING SYSTEM VALUE "
             f"SELECT {values} FROM ({self._union(slices, plan)}) s",
         )
-        self._counts = self._counts + Counts(loaded=loaded)
+        return Counts(loaded=loaded)
 
     def _union(self, slices: list[Staged], plan: stage.StagePlan) -> str:
         prefix = stage_prefix(self._spec.pipeline, self._spec.run, self._spec.stream)
@@ -168,7 +179,7 @@ class PostgresPublication(PostgresLoad):
                 for column in plan.sent
             )
             table = quote_table(f"_millstream.{prefix}{item.index}")
-            parts.append(f"SELECT {values}, {item.index}::bigint << 48 | {_ORDER} AS {_ORDER} FROM {table}")
+            parts.append(f"SELECT {values}, {item.index}::bigint << 48 | {ORDER} AS {ORDER} FROM {table}")
         return " UNION ALL ".join(parts)
 
     def _bring_rejects(self) -> None:

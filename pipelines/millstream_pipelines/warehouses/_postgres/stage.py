@@ -12,7 +12,7 @@ from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 NAME = "pg_temp.millstream_stage"
-_ORDER = "_millstream_order"
+ORDER = "_millstream_order"
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,18 @@ class StagePlan:
             for column in self.sent
         )
         marks = f"{DELETED if self.deletes else f'false AS {DELETED}'}{f', {ROW}' if self.numbered else ''}"
-        return f"(SELECT {values}, {marks}, {_ORDER} FROM {self.staged_rows}) s"
+        return f"(SELECT {values}, {marks}, {ORDER} FROM {self.staged_rows}) s"
 
     @property
     def staged_rows(self) -> str:
         """The staged rows that count, for FROM."""
-        return NAME if self.only is None else f"{NAME} WHERE {_ORDER} BETWEEN {self.only[0]} AND {self.only[1]}"
+        return NAME if self.only is None else f"{NAME} WHERE {ORDER} BETWEEN {self.only[0]} AND {self.only[1]}"
 
     @property
     def newest(self) -> str:
         """ORDER BY terms: the largest cursor first, then what was read last."""
         by_cursor = self.cursor is not None and self.cursor not in self.key
-        return f"{quote(self.cursor) + ' DESC NULLS LAST, ' if by_cursor and self.cursor else ''}{_ORDER} DESC"
+        return f"{quote(self.cursor) + ' DESC NULLS LAST, ' if by_cursor and self.cursor else ''}{ORDER} DESC"
 
     @property
     def winners(self) -> str:
@@ -93,7 +93,7 @@ def plan(sent: Schema, key: tuple[str, ...], spec: LoadSpec) -> StagePlan:
 def create_statements(made: StagePlan) -> list[str]:
     """Return the DDL of the stage; it ends with its transaction, and numbers rows as they arrive."""
     columns = ", ".join(f"{quote(column.name)} {column.type}" for column in made.columns)
-    order = f"{_ORDER} bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000)"
+    order = f"{ORDER} bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000)"
     return [f"CREATE TEMPORARY TABLE millstream_stage ({columns}, {order}) ON COMMIT DROP"]
 
 
@@ -105,7 +105,7 @@ def copy_statement(made: StagePlan, target: str) -> str:
 
 def bounds_query(made: StagePlan) -> str:
     """Return the query for the first and the last of the staged rows, and how many there are."""
-    return f"SELECT min({_ORDER}), max({_ORDER}), count(*) FROM {made.staged_rows}"
+    return f"SELECT min({ORDER}), max({ORDER}), count(*) FROM {made.staged_rows}"
 
 
 def repeats_query(made: StagePlan) -> str:
@@ -116,14 +116,14 @@ def repeats_query(made: StagePlan) -> str:
 
 def thinning_statements(made: StagePlan) -> list[str]:
     """Return the SQL that leaves one row per key in the stage, the newest; the last statement counts the others."""
-    index = f"CREATE INDEX ON {NAME} ({_ORDER})"
-    losers = f"DELETE FROM {NAME} t WHERE NOT EXISTS (SELECT FROM {made.winners} WHERE s.{_ORDER} = t.{_ORDER})"
+    index = f"CREATE INDEX ON {NAME} ({ORDER})"
+    losers = f"DELETE FROM {NAME} t WHERE NOT EXISTS (SELECT FROM {made.winners} WHERE s.{ORDER} = t.{ORDER})"
     return [index, losers] if made.key else [index]
 
 
 def set_aside_statements(made: StagePlan, into: str) -> list[str]:
     """Return the SQL that moves staged rows into quarantine, with its columns but the row and status as parameters."""
-    row = f"to_jsonb(s) - ARRAY['{_ORDER}', '{DELETED}', '{ROW}']"
+    row = f"to_jsonb(s) - ARRAY['{ORDER}', '{DELETED}', '{ROW}']"
     rows = f"(SELECT * FROM {made.staged_rows}) s"
     values = ", ".join(["%s"] * 7)
     return [
@@ -146,7 +146,7 @@ def restage_statements(before: StagePlan, after: StagePlan) -> list[str]:
     return [
         f"ALTER TABLE {NAME} RENAME TO millstream_stage_before",
         *create_statements(after),
-        f"INSERT INTO {NAME} ({names}) SELECT {names} FROM pg_temp.millstream_stage_before ORDER BY {_ORDER}",
+        f"INSERT INTO {NAME} ({names}) SELECT {names} FROM pg_temp.millstream_stage_before ORDER BY {ORDER}",
         "DROP TABLE pg_temp.millstream_stage_before",
     ]
 
@@ -160,7 +160,7 @@ def merge_statement(made: StagePlan, target: str, disposition: str) -> str:
     # OVERRIDING SYSTEM VALUE: an identity column that the stream sends keeps the stream's values, as with COPY.
     head = f"INSERT INTO {quote_table(target)} AS t ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM "
     if not made.key:
-        return f"{head}{made.rows} ORDER BY {_ORDER}"
+        return f"{head}{made.rows} ORDER BY {ORDER}"
     head += f"{made.winners}{f' WHERE NOT {DELETED}' if made.deletes else ''}"
     if disposition == "replace":
         return head
