@@ -273,12 +273,11 @@ class Nest(PlainRows):
             for path, names in self._opener.tables().items()
         ]
 
-    def tell(self, result: StreamResult) -> None:
-        """Add what became of each child table in this run, by the ledger."""
+    def tell(self, result: StreamResult, load: object) -> None:
+        """Add what became of each child table in this run, by the ledger: an earlier attempt may have loaded it."""
+        for (name, target), counts in load.children().items() if isinstance(load, ParentLoad) else ():
+            result.children.append(StreamReport(name=name, target=target, guarantee=result.guarantee, **vars(counts)))
         for line in self._lines.values():
-            counts = vars(line.load.run_counts())
-            name, target = line.stream.name, line.stream.target
-            result.children.append(StreamReport(name=name, target=target, guarantee=result.guarantee, **counts))
             result.drift += line.drift
 
 

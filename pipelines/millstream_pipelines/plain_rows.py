@@ -67,7 +67,7 @@ class PlainRows:
         """Return the child tables that a first batch shows, with their columns; `keys`: the stream's columns."""
         return []
 
-    def tell(self, result: StreamResult) -> None:
+    def tell(self, result: StreamResult, load: object) -> None:
         """Add what became of child tables."""
 
 

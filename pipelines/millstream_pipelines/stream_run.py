@@ -98,7 +98,7 @@ class StreamRun:
             raise
         self.result.counts = load.run_counts()
         self._accounts.verify(load.chunks())
-        self._nest.tell(self.result)
+        self._nest.tell(self.result, load)
         self.progress.stage(stream.name, "done")
 
     def _decide(self, schema: Schema) -> Schema:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos import truth
+from chaos import manifest, truth
 from chaos.attempts import PATIENCE_S, Attempt, Warm
 from chaos.cases import BATCH_ROWS, Case, Fault
 from chaos.proxy import Proxy
-from millstream_api import Endpoint, RunPlan
+from millstream_api import Endpoint, RunOptions, RunPlan
 from millstream_api.pipeline import PipelineSpec
 from servers.postgres import Crash, Postgres
 
@@ -54,6 +54,7 @@ class Bench:
         self._crash = crash
         self._number = 0
         self._runs = 1
+        self._replays = False
         self._rows = case.rows
         self._reports: dict[str, dict[str, Any]] = {}
         self._alive: list[Attempt] = []
@@ -61,45 +62,64 @@ class Bench:
         self._file = str(folder / "warehouse.duckdb")
         self._lake = {"url": str(folder / "lake"), "commitRows": BATCH_ROWS}
         self._session = truth.Session(database)
-        self._session.ask(truth.CREATE)
-        self._session.ask(truth.source_rows(case, 1, case.rows))
+        self._session.ask(manifest.create(case))
+        self._session.ask(manifest.source_rows(case, 1, case.rows))
 
     def play(self) -> Tally:
-        """Play all faults, run to the end, judge. AssertionError says what is not as it must be."""
+        """Play all faults, run to the end, judge; then replay, judge. AssertionError says what is not true."""
         try:
             for fault in self.case.faults:
                 self._prepare(fault)
                 self.tally.drawn += 1
                 getattr(self, f"_play_{fault.kind}")(fault)
+            self._runs += self.case.grows
             self._finish()
-            ask = self._session.ask
-            asking = {
-                "postgres": lambda: ask,
-                "duckdb": lambda: truth.asking_duckdb(self._file),
-                "parquet": lambda: truth.asking_parquet(self._lake),
-            }
-            warehouse = asking[self.case.warehouse]()
-            truth.Truth(self.case, ask, warehouse).judge(self._reports)
+            self._truth().judge(self._reports)
+            if self.case.replay:
+                self._replay()
+                self._truth().judge_replay(self._reports)
         finally:
             for attempt in self._alive:
                 attempt.kill()
             self._session.close()
         return self.tally
 
+    def _truth(self) -> truth.Truth:
+        ask = self._session.ask
+        asking = {
+            "postgres": lambda: ask,
+            "duckdb": lambda: truth.asking_duckdb(self._file),
+            "parquet": lambda: truth.asking_parquet(self._lake),
+        }
+        return truth.Truth(self.case, ask, asking[self.case.warehouse](), fixed=self._replays)
+
+    def _replay(self) -> None:
+        """Fix what has set rows aside, and replay them under fire."""
+        self._replays = True
+        self._reports = {}
+        self._session.ask(manifest.fix(self.case))
+        for fault in self.case.replay:
+            self._runs += fault.another_run
+            self.tally.drawn += 1
+            getattr(self, f"_play_{fault.kind}")(fault)
+        self._finish()
+
     # -- attempts -----------------------------------------------------------------------------------------------
 
     @property
     def run(self) -> str:
         """The run that attempts belong to now."""
-        return f"run-{self._runs}"
+        return f"{'fix' if self._replays else 'run'}-{self._runs}"
 
     def _prepare(self, fault: Fault) -> None:
         done = bool(self._reports.get(self.run))
         if fault.another_run or (done and self.case.repeats):
             self._runs += 1
         if fault.grow:
-            self._session.ask(truth.source_rows(self.case, self._rows + 1, self._rows + fault.grow))
+            self._session.ask(manifest.source_rows(self.case, self._rows + 1, self._rows + fault.grow))
             self._rows += fault.grow
+        if fault.lose is not None and self._session.ask("SELECT to_regclass('_millstream.state')")[0][0]:
+            self._session.ask(manifest.lost_rows(self.case, fault.lose))
 
     def another_run(self) -> None:
         """Let the attempts that follow belong to a new run."""
@@ -113,14 +133,18 @@ class Bench:
         self.tally.shifted += bool(shift_s)
         path = plan or self._plan()
         self._reports.pop(self.run, None)
-        self._alive.append(Attempt(self.warm, self.folder, path, self.run, self._number, failpoint, shift_s))
+        options = RunOptions(trigger="replay") if self._replays else RunOptions()
+        attempt = Attempt(self.warm, self.folder, path, self.run, self._number, failpoint, shift_s, options)
+        self._alive.append(attempt)
         return self._alive[-1]
 
-    def _end(self, attempt: Attempt, *also: int) -> int:
+    def _end(self, attempt: Attempt) -> int:
         status = attempt.end()
         report = attempt.report()
         what = f"attempt {attempt.number} ended with {status}: {report or ''}\n{attempt.log()}"
-        assert status in (*_ALLOWED, *also), what
+        if self._replays and report and report["reason"] == "StillFailing":
+            status = 0  # done, and other rows are as bad as before
+        assert status in _ALLOWED, what
         if status == 0:
             assert report is not None, what
         self._alive.remove(attempt)
@@ -130,12 +154,17 @@ class Bench:
 
     def _finish(self) -> None:
         """Run to the end, as a Job's retries and the next schedule would."""
-        self._runs += self.case.grows
+        self._let_sessions_end()
         deadline = time.monotonic() + PATIENCE_S
         while self._end(last := self.start()) != 0:
             self.tally.retries += 1
             assert time.monotonic() < deadline, f"the last run does not come to its end:\n{last.log()}"
             time.sleep(0.02)
+
+    def _let_sessions_end(self) -> None:
+        """What a dead attempt's session wrote is young as long as it is there, and a sweep spares it."""
+        if self.case.special == "absence":
+            truth.let_end(self._session.ask)
 
     def _plan(self, source: dict[str, Any] | None = None, warehouse: dict[str, Any] | None = None) -> Path:
         """Write the plan; `source` and `warehouse` replace fields of the configurations."""
@@ -149,12 +178,13 @@ class Bench:
             loads = {"path": self._file, "threads": 1}
         if case.warehouse == "parquet":
             loads = dict(self._lake)
-        spec = {"sourceRef": {"name": "s"}, "warehouseRef": {"name": "w"}, "streams": [truth.stream(case)]}
+        stream = manifest.stream(case, fixed=self._replays)
+        spec = {"sourceRef": {"name": "s"}, "warehouseRef": {"name": "w"}, "streams": [stream]}
         plan = RunPlan(
             action="run", namespace="chaos", name="pipeline",
             source=Endpoint(name="s", type=case.source, config=reads | (source or {})),
             warehouse=Endpoint(name="w", type=case.warehouse, config=loads | (warehouse or {})),
-            pipeline=PipelineSpec.model_validate(spec | {"transforms": truth.transforms(case)}),
+            pipeline=PipelineSpec.model_validate(spec | {"transforms": manifest.transforms(case)}),
         )  # fmt: skip
         path = self.folder / f"plan-{self._number}.json"
         path.write_text(plan.document())

@@ -17,7 +17,7 @@ from servers.postgres import Crash, Postgres
 
 _EMPTY = """
 DROP SCHEMA IF EXISTS raw CASCADE; DROP SCHEMA IF EXISTS marts CASCADE; DROP SCHEMA IF EXISTS _millstream CASCADE;
-DROP TABLE IF EXISTS public.source
+DROP TABLE IF EXISTS public.source, public.source_gone
 """
 _TYPICAL_S = 0.2
 _OTHERS_EVERY = 9

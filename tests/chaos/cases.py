@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from millstream_pipelines.failpoints import Place
 
 BATCH_ROWS = 400
 Warehouse = Literal["postgres", "duckdb", "parquet"]
+Special = Literal["", "marks", "absence", "nested", "poison"]
 Kind = Literal["place", "kill", "sleep", "twins", "terminate", "network", "source", "crash"]
 
-_SWEEPING = ("keys-read", "swept", "reconciled")  # see test_sweep.py
-PLACES = tuple(place for place in get_args(Place) if place not in _SWEEPING)
+PLACES = get_args(Place)
 # A pod that sleeps there holds a lock that no successor of its stream can end; see `_postgres/metadata.py`.
 _NO_SLEEP = ("migrated",)
 _NO_ERROR = ("ending", "reporting")
-_SELDOM = ("migrated", "old-rows-deleted", "staged", "quarantined", "merged", "transform-built")  # not in every case
+_SWEEPING = ("keys-read", "swept", "reconciled")
+# Not in every case.
+_SELDOM = ("migrated", "old-rows-deleted", "staged", "quarantined", "merged", "transform-built", *_SWEEPING)
+# What a replay passes, too.
+_REPLAYED = ("lock-asked", "shaped", "begun", "in-copy", "staged", "merged", "settled", "position-advanced",
+             "ledger-entered", "ending", "reporting")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Fault:
     runners: int = 2
     clock_h: float = 0.0
     grow: int = 0
+    lose: int | None = None
+    """Which part of the source's rows is deleted before."""
     another_run: bool = False
 
     def __str__(self) -> str:
@@ -66,18 +73,31 @@ class Case:
     held: bool
     """A set check of severity error holds the whole run in one transaction."""
     transform: str
+    special: Special
+    """marks: some rows delete their key. absence: rows are deleted at the source, and all keys are read. nested: lists
+    become a child table. poison: a constraint of the target refuses rows."""
     faults: tuple[Fault, ...]
+    replay: tuple[Fault, ...] = ()
+    """What befalls a replay of all rows that were set aside, behind all else; none without a fault."""
 
     def __str__(self) -> str:
         told = asdict(self)
-        del told["faults"]
+        del told["faults"], told["replay"]
         lines = "".join(f"\n  {number}. {fault}" for number, fault in enumerate(self.faults, 1))
+        lines += "".join(f"\n  in the replay: {fault}" for fault in self.replay)
         return json.dumps(told) + lines
 
     @property
     def grows(self) -> bool:
         """Whether rows may come to the source between the attempts."""
         return (self.mode, self.disposition) != ("full", "append")
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether rows are set aside that a fix lets in, and a replay is built for them."""
+        if self.warehouse == "parquet" or self.special not in ("", "poison"):
+            return False
+        return self.special == "poison" or (self.dirty and not self.exact)
 
     @property
     def repeats(self) -> bool:
@@ -92,6 +112,7 @@ KINDS: dict[str, dict[Kind, int]] = {
     "parquet": {"place": 45, "kill": 20, "sleep": 8, "twins": 12, "network": 4, "source": 25},
     "crash": {"crash": 30, "place": 20, "kill": 10, "twins": 10},
 }
+_REPLAY_KINDS: dict[Kind, int] = {"place": 50, "kill": 25, "sleep": 10, "twins": 10, "terminate": 5}
 FAULTS_PER_CASE = 10
 
 
@@ -120,10 +141,40 @@ def drawn(seed: int, warehouse: Warehouse, kinds: dict[Kind, int], faults: int) 
         "filtered": not exact and chance.random() < 0.3, "held": chance.random() < 0.2,
         "transform": "" if warehouse == "parquet" else chance.choice(("", "", "table", "incremental", "view")),
     }  # fmt: skip
+    shape |= _special(chance, Case(**shape, special="", faults=()))
     case = Case(**shape, faults=())
     count = chance.randint(faults - 3, faults + 3)
     drawn_faults = tuple(_fault(chance, case, kinds, number == 0) for number in range(count))
-    return Case(**shape, faults=drawn_faults)
+    replay: tuple[Fault, ...] = ()
+    if case.is_replayable and chance.random() < 0.4:
+        replay = tuple(_replay_fault(chance, case) for _ in range(chance.randint(2, 4)))
+    return Case(**shape, faults=drawn_faults, replay=replay)
+
+
+def _special(chance: random.Random, case: Case) -> dict[str, Any]:
+    """Return which of the rarer ways a case goes, and what follows from that."""
+    choices: list[Special] = ["", ""]
+    if (case.warehouse, case.source) == ("postgres", "postgres"):
+        choices += ["poison", *(["nested"] if case.disposition != "scd2" else [])]
+        choices += ["marks", "absence", "absence"] if case.disposition in ("merge", "scd2") else []
+    special = chance.choice(choices)
+    changes: dict[str, Any] = {"special": special}
+    if special in ("marks", "absence") and case.transform == "incremental":
+        changes["transform"] = "table"  # the other one keeps groups that have gone
+    if special == "absence" and case.mode == "full":
+        changes["dirty"] = False  # which run has met which bad row could not be told from its count
+    return changes
+
+
+def _replay_fault(chance: random.Random, case: Case) -> Fault:
+    fault = _fault(chance, case, _REPLAY_KINDS, False)
+    place, nth = fault.place, fault.nth
+    if place:
+        place, nth = chance.choice([item for item in _REPLAYED if _reachable(item, case)]), chance.choice((1, 1, 2))
+        if fault.kind == "sleep":
+            nth = 1
+    action = fault.action if place not in _NO_ERROR else "kill"
+    return replace(fault, place=place, nth=nth, action=action, grow=0, lose=None, side="warehouse")
 
 
 def _fault(chance: random.Random, case: Case, kinds: dict[Kind, int], first: bool) -> Fault:
@@ -134,6 +185,8 @@ def _fault(chance: random.Random, case: Case, kinds: dict[Kind, int], first: boo
         given["clock_h"] = round(chance.uniform(-30, 30), 2)
     if case.grows and chance.random() < (0.9 if case.mode == "incremental" else 0.2):
         given["grow"] = chance.randint(BATCH_ROWS, 3 * BATCH_ROWS)
+    if case.special == "absence" and chance.random() < 0.5:
+        given["lose"] = chance.randrange(29)
     if chance.random() < 0.15 and case.repeats:
         given["another_run"] = True
     if kind == "place" or (kind == "sleep" and chance.random() < 0.6):
@@ -174,6 +227,9 @@ def _reachable(place: str, case: Case) -> bool:
     return {
         "old-rows-deleted": case.disposition == "replace" and case.warehouse != "parquet",
         "quarantined": case.dirty,
+        "keys-read": case.special == "absence" and case.mode == "incremental",
+        "swept": case.special == "absence",
+        "reconciled": case.special == "absence" and case.mode == "incremental",
         "transform-built": bool(case.transform),
     }.get(place, True)
 

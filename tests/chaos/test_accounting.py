@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import truth
+from chaos import manifest
 from chaos.attempts import Warm
 from chaos.bench import Bench
 from chaos.cases import BATCH_ROWS, Case
@@ -20,7 +20,7 @@ ROWS, LOST = 2000, 777
 DROPS = f"""
 CREATE FUNCTION public.drops() RETURNS trigger LANGUAGE plpgsql AS
   'BEGIN IF NEW.id = {LOST} THEN RETURN NULL; END IF; RETURN NEW; END';
-CREATE TRIGGER drops BEFORE INSERT ON {truth.TARGET} FOR EACH ROW EXECUTE FUNCTION public.drops()
+CREATE TRIGGER drops BEFORE INSERT ON {manifest.TARGET} FOR EACH ROW EXECUTE FUNCTION public.drops()
 """
 
 
@@ -46,12 +46,12 @@ def test_a_run_whose_sum_does_not_close_fails(
 ) -> None:
     case = Case(
         seed=0, warehouse="postgres", source="postgres", mode=mode, disposition=disposition, rows=1, groups=10**6,
-        dirty=False, exact=exact, filtered=False, held=False, transform="", faults=(),
+        dirty=False, exact=exact, filtered=False, held=False, transform="", special="", faults=(),
     )  # fmt: skip
     bench = Bench(case, postgres_database, warm, tmp_path, typical_s=0.2)
     assert bench.start().end() == 0  # the target is there
     postgres_database.execute(DROPS)
-    postgres_database.execute(truth.source_rows(case, 2, ROWS))
+    postgres_database.execute(manifest.source_rows(case, 2, ROWS))
     bench.another_run()
     failed = bench.start()
     code = failed.end()
@@ -63,8 +63,8 @@ def test_a_run_whose_sum_does_not_close_fails(
     assert "but 1 are not accounted for" in report["message"]
     assert "nothing of it was committed" in report["message"]
     kept = postgres_database.execute("SELECT coalesce(sum(read), 0), coalesce(sum(loaded), 0) FROM _millstream.ledger")
-    rows = postgres_database.execute(f"SELECT count(*) FROM {truth.TARGET}")[0][0]
+    rows = postgres_database.execute(f"SELECT count(*) FROM {manifest.TARGET}")[0][0]
     assert kept == [(rows, rows)]
     assert postgres_database.execute("SELECT max(seq) FROM _millstream.ledger") == [(chunk - 1,)]
-    postgres_database.execute(f"DROP TRIGGER drops ON {truth.TARGET}")
+    postgres_database.execute(f"DROP TRIGGER drops ON {manifest.TARGET}")
     bench.play()  # a later run repairs it

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import truth
+from chaos import manifest
 from chaos.attempts import Warm
 from chaos.bench import Bench
 from chaos.cases import Case
@@ -54,7 +54,7 @@ def small(postgres_server: Postgres, disk: Path) -> Iterator[Postgres]:
 def test_a_full_disk_loses_nothing_and_a_later_run_repairs_it(small: Postgres, disk: Path, tmp_path: Path) -> None:
     case = Case(
         seed=0, warehouse="postgres", source="unruly", mode="incremental", disposition="append", rows=ROWS, groups=97,
-        dirty=True, exact=False, filtered=False, held=False, transform="", faults=(),
+        dirty=True, exact=False, filtered=False, held=False, transform="", special="", faults=(),
     )  # fmt: skip
     with Warm(tmp_path / "warm", batch_rows=10_000) as warm:
         bench = Bench(case, small, warm, tmp_path / "case", typical_s=1.0)
@@ -65,5 +65,5 @@ def test_a_full_disk_loses_nothing_and_a_later_run_repairs_it(small: Postgres, d
         assert (attempt.report() or {})["reason"] == "WarehouseFull", attempt.log()
         ballast.unlink()
         bench.play()
-        rows = small.execute(f"SELECT count(*) FROM {truth.TARGET}")[0][0]
+        rows = small.execute(f"SELECT count(*) FROM {manifest.TARGET}")[0][0]
         assert 0.9 * ROWS < rows < ROWS

@@ -1,6 +1,6 @@
 """A source that breaks off in mid-stream, or between describing and reading, and that has rows nobody can parse.
 
-Its rows are the first ones of `truth.source_rows`, so that the expectation is the same SQL as for a table.
+Its rows are the first ones of `manifest.source_rows`, so that the expectation is the same SQL as for a table.
 """
 
 from __future__ import annotations

@@ -106,6 +106,14 @@ def test_a_parent_in_quarantine_keeps_its_children(orders: Orders, disposition: 
     assert [json.loads(row["items"])[0]["sku"] for *_, row in found] == ["b", "c"]
 
 
+@pytest.mark.parametrize("stream", [MERGE, FULL], ids=["incremental", "full"])
+def test_a_retry_tells_of_children_that_an_earlier_attempt_has_loaded(orders: Orders, stream: dict[str, Any]) -> None:
+    orders.put(order(1, "a", "b"), order(2, "c"))
+    first = counts(orders.run(**stream))
+    assert first == {"orders": (2, 2, 0, 0, 0), "orders/items": (3, 3, 0, 0, 0)}
+    assert counts(orders.run(again=True, **stream)) == first
+
+
 def test_a_filtered_parent_takes_its_children_with_it(orders: Orders) -> None:
     orders.put(order(1, "a"), order(2, "b"))
     report = orders.run(filter="id > 1")

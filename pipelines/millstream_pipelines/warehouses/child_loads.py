@@ -28,10 +28,6 @@ class ChildLoad(Protocol):
         """Add rows after their parents were written; the last column, ROW, says which parent each belongs to."""
         ...
 
-    def run_counts(self) -> Counts:
-        """See `StreamLoad.run_counts`."""
-        ...
-
 
 @runtime_checkable
 class ParentLoad(Protocol):
@@ -39,4 +35,8 @@ class ParentLoad(Protocol):
 
     def child(self, stream: str, target: str, key: tuple[str, ...]) -> ChildLoad:
         """Return the load of one child table; `key`: the parent's key under the child's names, then the places."""
+        ...
+
+    def children(self) -> dict[tuple[str, str], Counts]:
+        """Return what this run has committed into child tables, in all its attempts: (stream, target) → counts."""
         ...

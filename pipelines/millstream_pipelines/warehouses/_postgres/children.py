@@ -179,11 +179,6 @@ class Child:
         if self.counts != Counts():
             ledger.enter(connection, self._spec, lease, self.counts, self._digest.hexdigest(), None)
 
-    def run_counts(self) -> Counts:
-        """See `ChildLoad.run_counts`."""
-        with self._family.working("reading the ledger") as connection:
-            return ledger.run_counts(connection, self._spec)
-
 
 class Family:
     """The children of one load. `working` lends the connection while the parent's COPY rests."""
@@ -202,6 +197,11 @@ class Family:
             spec = replace(self._spec, stream=stream, target=target, primary_key=key, cursor_field=None, numbered=False)
             self._children[stream] = Child(self, spec, len(self._children))
         return self._children[stream]
+
+    def committed(self) -> dict[tuple[str, str], Counts]:
+        """See `ParentLoad.children`."""
+        with self.working("reading the ledger") as connection:
+            return ledger.child_counts(connection, self._spec)
 
     def begin(self, connection: Connection) -> None:
         """In a replace, take the old rows out."""

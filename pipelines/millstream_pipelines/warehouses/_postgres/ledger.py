@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from psycopg2.extensions import connection as Connection
 
+from millstream_pipelines.child_names import SEPARATOR
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses.base import Chunk, Counts, LoadSpec
+
+_SUMS = ", ".join(
+    f"coalesce(sum({name}), 0)"
+    for name in ("read", "loaded", "quarantined", "duplicate", "filtered", "bytes", "deleted")
+)
 
 
 def require_balance(spec: LoadSpec, seq: int, counts: Counts) -> None:
@@ -40,15 +46,21 @@ def run_counts(connection: Connection, spec: LoadSpec) -> Counts:
     """Return what the run of `spec` has committed into its stream so far."""
     row = one(
         connection,
-        """
-        SELECT coalesce(sum(read), 0), coalesce(sum(loaded), 0), coalesce(sum(quarantined), 0),
-               coalesce(sum(duplicate), 0), coalesce(sum(filtered), 0), coalesce(sum(bytes), 0),
-               coalesce(sum(deleted), 0)
-        FROM _millstream.ledger WHERE pipeline = %s AND stream = %s AND run = %s
-        """,
+        f"SELECT {_SUMS} FROM _millstream.ledger WHERE pipeline = %s AND stream = %s AND run = %s",
         (spec.pipeline, spec.state, spec.run),
     )
     return Counts(*(int(value) for value in row))
+
+
+def child_counts(connection: Connection, spec: LoadSpec) -> dict[tuple[str, str], Counts]:
+    """Return what the run of `spec` has committed into child tables of its stream so far."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT stream, target, {_SUMS} FROM _millstream.ledger WHERE pipeline = %s AND run = %s "
+            "AND starts_with(stream, %s) AND starts_with(target, %s) GROUP BY stream, target ORDER BY stream",
+            (spec.pipeline, spec.run, f"{spec.stream}/", f"{spec.target}{SEPARATOR}"),
+        )
+        return {(row[0], row[1]): Counts(*(int(value) for value in row[2:])) for row in cursor.fetchall()}
 
 
 def chunks(connection: Connection, spec: LoadSpec, epoch: int) -> list[Chunk]:

@@ -43,7 +43,7 @@ class PostgresLoad:
         self._owner = owner
         self._lease = Lease(connect, spec)
         self._family = Family(spec, self._lease, self._working)
-        self.child = self._family.child  # see `ParentLoad`
+        self.child, self.children = self._family.child, self._family.committed  # see `ParentLoad`
         self._open = False
         self._plan: stage.StagePlan | None = None
         self.position: Position | None = None
