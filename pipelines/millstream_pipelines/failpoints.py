@@ -51,8 +51,16 @@ RetentionPlace = Literal[
     "dropping",  # inside the transaction that drops
     "dropped",
     "restored",  # the rows are back in a table of their own, not attached
-    "split-copied",
+    "converting",  # inside the transaction that turns a plain table into a partitioned one
+    "converted",
+    "split-begun",  # changes of the old range are noted from now on
+    "split-batch",  # one batch of its rows is copied
+    "split-copied",  # all of them
+    "split-indexed",
+    "split-verified",
+    "split-switching",  # inside the transaction that puts the partitions in the old range's place
     "split-switched",
+    "split-ended",  # the old range's table is dropped
     "erased",  # live rows are gone, archives are not rewritten
 ]
 Action = Literal["kill", "stop", "error"]

@@ -122,6 +122,15 @@ _MIGRATIONS: tuple[str, ...] = (
         begun_at timestamptz NOT NULL DEFAULT now(), done_at timestamptz,
         UNIQUE (policy, table_name, condition, reason));
     """,
+    """
+    CREATE TABLE _millstream.partitioned (
+        table_name text PRIMARY KEY, column_name text NOT NULL, kind text NOT NULL, "interval" text NOT NULL,
+        time_zone text NOT NULL, premake int NOT NULL, seen_at timestamptz NOT NULL DEFAULT now());
+    CREATE TABLE _millstream.conversions (
+        table_name text PRIMARY KEY, old_name text NOT NULL, state text NOT NULL, position jsonb,
+        copied bigint NOT NULL DEFAULT 0, verified bigint, note text NOT NULL DEFAULT '',
+        started_at timestamptz NOT NULL DEFAULT now(), switched_at timestamptz);
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

@@ -1,0 +1,153 @@
+"""What a plain table has and what hangs on it, as far as turning it into a partitioned one must know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """A column. `sequence`: `schema.name` of the sequence it owns; `settings`: what ALTER COLUMN must set anew."""
+
+    name: str
+    required: bool
+    generated: bool = False
+    identity: bool = False
+    sequence: str | None = None
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A constraint of the table. `type`: c, p, u, f or x, as in pg_constraint."""
+
+    name: str
+    type: str
+    definition: str
+    columns: tuple[str, ...] = ()
+    validated: bool = True
+    inherited: bool = True
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class IndexFacts:
+    """An index that belongs to no constraint."""
+
+    name: str
+    definition: str
+    unique: bool = False
+    valid: bool = True
+    columns: tuple[str, ...] = ()
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A foreign key of another table to this one."""
+
+    name: str
+    table: str
+    definition: str
+    partitioned: bool = False
+    itself: bool = False
+    owned: bool = True
+
+
+@dataclass(frozen=True)
+class ViewFacts:
+    """A view over the table. PostgreSQL binds it to the table's number, not to its name."""
+
+    name: str
+    definition: str
+    options: tuple[str, ...] = ()
+    owned: bool = True
+
+
+@dataclass(frozen=True)
+class TriggerFacts:
+    """A trigger that a user made. `enabled`: O, D, R or A, as in pg_trigger."""
+
+    name: str
+    definition: str
+    enabled: str = "O"
+    transition: bool = False
+    """A row trigger with transition tables, which partitions cannot have."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A row security policy; `text`: what follows its table's name."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A privilege on the table, on a column, or on the sequence of a column (`sequence`)."""
+
+    role: str | None
+    privilege: str
+    grantable: bool = False
+    column: str | None = None
+    sequence: str | None = None
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """The table. Lists are sorted, so that two readings can be compared."""
+
+    name: str
+    owner: str = ""
+    owned: bool = True
+    version: int = 150000
+    persistence: str = "p"
+    typed: bool = False
+    extension: str | None = None
+    tablespace: str | None = None
+    comment: str | None = None
+    storage: tuple[str, ...] = ()
+    row_security: bool = False
+    forced_security: bool = False
+    replica_identity: str = "d"
+    identity_index: str | None = None
+    has_own_grants: bool = False
+    columns: tuple[ColumnFacts, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    indexes: tuple[IndexFacts, ...] = ()
+    incoming: tuple[Incoming, ...] = ()
+    views: tuple[ViewFacts, ...] = ()
+    triggers: tuple[TriggerFacts, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    default_grantees: tuple[str, ...] = ()
+    """Roles that get privileges on every new table (ALTER DEFAULT PRIVILEGES)."""
+    parents: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    publications: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    matviews: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    bound: tuple[str, ...] = ()
+    """What else is bound to the table's number or to its row type, in PostgreSQL's words."""
+
+    def column(self, name: str) -> ColumnFacts | None:
+        """Return the column of this name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that tell rows apart: of the primary key, or of the index that is the replica identity."""
+        for constraint in self.constraints:
+            if constraint.type == "p":
+                return constraint.columns
+        for one in (*self.constraints, *self.indexes):
+            if one.name == self.identity_index:
+                return one.columns
+        return ()
+
+
+__all__ = [
+    "ColumnFacts", "Constraint", "Grant", "Incoming", "IndexFacts", "PlainTable", "Policy", "TriggerFacts", "ViewFacts",
+]  # fmt: skip

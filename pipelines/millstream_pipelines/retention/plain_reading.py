@@ -1,0 +1,177 @@
+"""Read from PostgreSQL's catalog what a plain table is and has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+
+from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.plain import (
+    ColumnFacts,
+    Constraint,
+    Grant,
+    Incoming,
+    IndexFacts,
+    PlainTable,
+    Policy,
+    TriggerFacts,
+    ViewFacts,
+)
+from millstream_pipelines.warehouses.names import quote_table
+
+_TABLE = """
+SELECT pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'), current_setting('server_version_num')::int,
+  c.relpersistence::text, c.reloftype <> 0,
+  (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' LIMIT 1),
+  (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace), obj_description(c.oid, 'pg_class'),
+  coalesce(c.reloptions, '{}'), c.relrowsecurity, c.relforcerowsecurity, c.relreplident::text,
+  (SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+   WHERE x.indrelid = c.oid AND x.indisreplident), c.relacl IS NOT NULL
+FROM pg_class c WHERE c.oid = %(t)s::regclass
+"""
+_COLUMNS = """
+SELECT a.attname, a.attnotnull, a.attgenerated <> '', a.attidentity <> '',
+  pg_get_serial_sequence(%(t)s, a.attname),
+  array_remove(ARRAY[
+    CASE WHEN a.attstattarget >= 0 THEN format('SET STATISTICS %%s', a.attstattarget) END,
+    CASE WHEN a.attoptions IS NOT NULL THEN format('SET (%%s)', array_to_string(a.attoptions, ', ')) END], NULL)
+FROM pg_attribute a WHERE a.attrelid = %(t)s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+_CONSTRAINTS = """
+SELECT c.conname, c.contype::text, pg_get_constraintdef(c.oid),
+  ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k (number, place)
+        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place),
+  c.convalidated, NOT (c.connoinherit AND c.contype = 'c'), obj_description(c.oid, 'pg_constraint')
+FROM pg_constraint c WHERE c.conrelid = %(t)s::regclass AND c.contype IN ('c', 'p', 'u', 'f', 'x')
+  AND c.conname <> 'millstream_before'
+ORDER BY c.contype = 'f', c.conname
+"""
+_INDEXES = """
+SELECT i.relname, pg_get_indexdef(x.indexrelid), x.indisunique, x.indisvalid,
+  CASE WHEN x.indexprs IS NOT NULL OR x.indpred IS NOT NULL THEN '{}' ELSE
+  ARRAY(SELECT a.attname::text FROM unnest(x.indkey::int2[]) WITH ORDINALITY k (number, place)
+        JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number
+        WHERE k.place <= x.indnkeyatts ORDER BY k.place) END,
+  obj_description(x.indexrelid, 'pg_class')
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+WHERE x.indrelid = %(t)s::regclass
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x'))
+ORDER BY 1
+"""
+_INCOMING = """
+SELECT k.conname, format('%%s.%%s', n.nspname, c.relname), pg_get_constraintdef(k.oid), c.relkind = 'p',
+  k.conrelid = k.confrelid, pg_has_role(c.relowner, 'USAGE')
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.confrelid = %(t)s::regclass AND k.contype = 'f' AND k.conparentid = 0 ORDER BY 2, 1
+"""
+_VIEWS = """
+SELECT DISTINCT format('%%s.%%s', n.nspname, v.relname), pg_get_viewdef(v.oid), coalesce(v.reloptions, '{}'),
+  pg_has_role(v.relowner, 'USAGE'), v.relkind::text
+FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN'
+JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
+WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(t)s::regclass
+ORDER BY 1
+"""
+_TRIGGERS = """
+SELECT tgname, pg_get_triggerdef(oid), tgenabled::text,
+  tgtype & 1 = 1 AND (tgoldtable IS NOT NULL OR tgnewtable IS NOT NULL)
+FROM pg_trigger WHERE tgrelid = %(t)s::regclass AND NOT tgisinternal ORDER BY 1
+"""
+_POLICIES = """
+SELECT p.polname, format('AS %%s FOR %%s TO %%s',
+    CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+    CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE'
+      ELSE 'ALL' END,
+    (SELECT string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ')
+     FROM unnest(p.polroles) r))
+  || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+  || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
+FROM pg_policy p WHERE p.polrelid = %(t)s::regclass ORDER BY 1
+"""
+_GRANTS = """
+SELECT nullif(g.grantee, 0)::regrole::text, g.privilege_type, g.is_grantable, g.attname, g.sequence FROM (
+  SELECT x.*, NULL::text AS attname, NULL::text AS sequence FROM pg_class c, aclexplode(c.relacl) x
+  WHERE c.oid = %(t)s::regclass
+  UNION ALL
+  SELECT x.*, a.attname, NULL FROM pg_attribute a, aclexplode(a.attacl) x
+  WHERE a.attrelid = %(t)s::regclass AND NOT a.attisdropped
+  UNION ALL
+  SELECT x.*, a.attname, format('%%s.%%s', n.nspname, s.relname)
+  FROM pg_attribute a JOIN pg_class s ON s.oid = to_regclass(pg_get_serial_sequence(%(t)s, a.attname))
+  JOIN pg_namespace n ON n.oid = s.relnamespace, aclexplode(s.relacl) x
+  WHERE a.attrelid = %(t)s::regclass AND a.attidentity <> '' AND x.grantee <> s.relowner) g
+ORDER BY 5 NULLS FIRST, 4 NULLS FIRST, 1 NULLS FIRST, 2
+"""
+_NAMES = {
+    "default_grantees": "SELECT DISTINCT nullif(x.grantee, 0)::regrole::text FROM pg_default_acl d, "
+    "aclexplode(d.defaclacl) x WHERE d.defaclobjtype = 'r' AND x.grantee <> 0 ORDER BY 1",
+    "parents": "SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = %(t)s::regclass ORDER BY 1",
+    "children": "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %(t)s::regclass ORDER BY 1",
+    "publications": "SELECT DISTINCT p.pubname::text FROM pg_publication_tables p "
+    "WHERE format('%%I.%%I', p.schemaname, p.tablename)::regclass = %(t)s::regclass ORDER BY 1",
+    "rules": "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %(t)s::regclass ORDER BY 1",
+    "labels": "SELECT provider || ': ' || label FROM pg_seclabel WHERE objoid = %(t)s::regclass "
+    "AND classoid = 'pg_class'::regclass ORDER BY 1",
+    "bound": """
+        SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d
+        JOIN pg_class c ON c.oid = %(t)s::regclass
+        LEFT JOIN pg_type row_type ON row_type.oid = c.reltype
+        WHERE (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.classid <> ALL (ARRAY[
+            'pg_class'::regclass, 'pg_type'::regclass, 'pg_publication_rel'::regclass]::oid[])
+          AND NOT EXISTS (SELECT FROM pg_constraint k WHERE d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+            AND c.oid IN (k.conrelid, k.confrelid))
+          AND NOT EXISTS (SELECT FROM pg_attrdef k WHERE d.classid = 'pg_attrdef'::regclass AND k.oid = d.objid
+            AND k.adrelid = c.oid)
+          AND NOT EXISTS (SELECT FROM pg_trigger k WHERE d.classid = 'pg_trigger'::regclass AND k.oid = d.objid
+            AND (k.tgrelid = c.oid OR k.tgisinternal))
+          AND NOT EXISTS (SELECT FROM pg_policy k WHERE d.classid = 'pg_policy'::regclass AND k.oid = d.objid
+            AND k.polrelid = c.oid)
+          AND NOT EXISTS (SELECT FROM pg_statistic_ext k WHERE d.classid = 'pg_statistic_ext'::regclass
+            AND k.oid = d.objid AND k.stxrelid = c.oid)
+          AND NOT EXISTS (SELECT FROM pg_rewrite k WHERE d.classid = 'pg_rewrite'::regclass AND k.oid = d.objid
+            AND (k.rulename = '_RETURN' OR k.ev_class = c.oid)))
+        OR (d.refclassid = 'pg_type'::regclass AND d.refobjid IN (row_type.oid, row_type.typarray) AND d.deptype = 'n')
+        ORDER BY 1""",
+}  # fmt: skip
+
+
+@contextmanager
+def bare_path(ddl: Ddl) -> Iterator[None]:
+    """Run a block with an empty search path: definitions that are read in it have all their names in full."""
+    before = ddl.rows("SELECT current_setting('search_path')")[0][0]
+    ddl.rows("SELECT set_config('search_path', '', false)")
+    try:
+        yield
+    finally:
+        if not ddl.connection.closed:
+            ddl.rows("SELECT set_config('search_path', %s, false)", (before,))
+
+
+def read_plain(ddl: Ddl, table: str) -> PlainTable:
+    """Return what the table is and has. The search path must be empty (`bare_path`)."""
+    t = {"t": quote_table(table)}
+
+    def read(sql: str) -> list[tuple[object, ...]]:
+        return [tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in ddl.rows(sql, t)]
+
+    names = ("owner", "owned", "version", "persistence", "typed", "extension", "tablespace", "comment", "storage",
+             "row_security", "forced_security", "replica_identity", "identity_index", "has_own_grants")  # fmt: skip
+    found: dict[str, object] = dict(zip(names, read(_TABLE)[0], strict=True))
+    views = read(_VIEWS)
+    for name, kind, sql in (
+        ("columns", ColumnFacts, _COLUMNS), ("constraints", Constraint, _CONSTRAINTS), ("indexes", IndexFacts, _INDEXES),
+        ("incoming", Incoming, _INCOMING), ("triggers", TriggerFacts, _TRIGGERS), ("policies", Policy, _POLICIES),
+        ("grants", Grant, _GRANTS),
+    ):  # fmt: skip
+        found[name] = tuple(kind(*row) for row in read(sql))  # type: ignore[arg-type]  # as the query says
+    found["views"] = tuple(ViewFacts(*row[:4]) for row in views if row[4] == "v")  # type: ignore[arg-type]
+    found["matviews"] = tuple(row[0] for row in views if row[4] == "m")
+    for name, sql in _NAMES.items():
+        found[name] = tuple(row[0] for row in read(sql))
+    known = {field.name for field in fields(PlainTable)}
+    return PlainTable(table, **{name: value for name, value in found.items() if name in known})  # type: ignore[arg-type]
+
+
+__all__ = ["bare_path", "read_plain"]

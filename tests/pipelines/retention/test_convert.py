@@ -1,0 +1,73 @@
+"""A plain table becomes a partitioned one: everything that hung on it still does, and nobody noticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millstream_pipelines.retention.convert import convert, plan
+from millstream_pipelines.retention.facts import table_facts
+from retained import BY, NOW, furnished, patient
+from servers.plugin import postgres_database, postgres_server
+from servers.postgres import Postgres
+
+__all__ = ["postgres_database", "postgres_server"]
+
+TABLE = "public.events"
+LOOKS: dict[str, str] = {
+    "columns": "SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, "
+    "attstattarget, pg_get_serial_sequence('events', attname), col_description(attrelid, attnum), attacl::text "
+    "FROM pg_attribute WHERE attrelid = 'events'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+    "constraints": "SELECT conname, pg_get_constraintdef(oid), convalidated, obj_description(oid) FROM pg_constraint "
+    "WHERE conrelid = 'events'::regclass ORDER BY 1",
+    "indexes": "SELECT relname, replace(pg_get_indexdef(oid), ' ONLY ', ' '), obj_description(oid) FROM pg_class "
+    "WHERE oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'events'::regclass AND indisvalid) ORDER BY 1",
+    "grants": "SELECT grantee, privilege_type, is_grantable FROM information_schema.table_privileges "
+    "WHERE table_name IN ('events', 'big') ORDER BY table_name, 1, 2",
+    "triggers": "SELECT tgname, pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE tgrelid = 'events'::regclass "
+    "AND NOT tgisinternal ORDER BY 1",
+    "policies": "SELECT policyname, permissive, roles, cmd, qual, with_check FROM pg_policies "
+    "WHERE tablename = 'events' ORDER BY 1",
+    "table": "SELECT relrowsecurity, relforcerowsecurity, relreplident, relowner::regrole::text, obj_description(oid) "
+    "FROM pg_class WHERE oid = 'events'::regclass",
+    "keys to it": "SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid), convalidated "
+    "FROM pg_constraint WHERE confrelid = 'events'::regclass AND conparentid = 0 ORDER BY 1",
+    "views": "SELECT pg_get_viewdef('big'), pg_get_viewdef('bigger'), "
+    "(SELECT reloptions FROM pg_class WHERE oid = 'big'::regclass)",
+    "statistics": "SELECT stxkeys::text, stxkind FROM pg_statistic_ext WHERE stxrelid = 'events'::regclass",
+    "rows": "SELECT * FROM events ORDER BY id",
+    "seen": "SELECT count(*), sum(amount) FROM bigger",
+}
+
+
+def look(database: Postgres) -> dict[str, list[tuple[Any, ...]]]:
+    return {what: database.execute(sql) for what, sql in LOOKS.items()}
+
+
+def test_everything_is_carried_over(postgres_database: Postgres) -> None:
+    with furnished(postgres_database), patient(postgres_database) as ddl:
+        before = look(postgres_database)
+        facts = table_facts(ddl, TABLE)
+        assert facts.shape == "plain"
+        assert plan(ddl, facts, BY, NOW) == []
+        message = convert(ddl, facts, BY, NOW)
+        assert "public.events_before" in message
+        assert "disk" in message
+        after = look(postgres_database)
+        for what, seen in before.items():
+            assert after[what] == seen, what
+        made = table_facts(ddl, TABLE)
+        assert (made.shape, made.column, made.has_default) == ("ranges", "at", False)
+        assert [(part.name, part.low) for part in made.partitions][0] == ("public.events_before", None)
+        assert [part.name for part in made.partitions][1:] == ["public.events_p20270201", "public.events_p20270301"]
+
+        # It lives on: the identity goes on, keys, triggers, views and policies hold.
+        postgres_database.execute("INSERT INTO events (at, amount) VALUES ('2026-11-23 10:00', 3000), ('2027-02-03', 1)")
+        new = postgres_database.execute("SELECT id, tableoid::regclass::text, number, double FROM events WHERE id > 2000")
+        assert [tuple(map(str, row)) for row in sorted(new)] == [
+            ("2001", "events_before", "2001", "6000.00"), ("2002", "events_p20270201", "2002", "2.00"),
+        ]  # fmt: skip
+        assert postgres_database.execute("SELECT count(*), count(DISTINCT id) FROM audit") == [(2, 2)]
+        assert postgres_database.execute("SELECT max(amount)::int FROM bigger") == [(3000,)]
+        assert postgres_database.execute("SELECT * FROM _millstream.partitioned")[0][:6] == (
+            "public.events", "at", "timestamptz", "1 month", "Etc/UTC", 2,
+        )  # fmt: skip
