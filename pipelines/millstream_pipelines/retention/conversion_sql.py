@@ -104,7 +104,9 @@ def _comments(t: PlainTable) -> list[str]:
     found = [f"COMMENT ON TABLE {name} IS {literal(t.comment)}"] if t.comment else []
     found += [f"COMMENT ON CONSTRAINT {quote(c.name)} ON {name} IS {literal(c.comment)}" for c in t.constraints
               if c.comment and c.type in "puf"]  # fmt: skip
-    return found + [f"COMMENT ON INDEX {schema}.{quote(i.name)} IS {literal(i.comment)}" for i in t.indexes if i.comment]
+    return found + [
+        f"COMMENT ON INDEX {schema}.{quote(i.name)} IS {literal(i.comment)}" for i in t.indexes if i.comment
+    ]
 
 
 def _identity(t: PlainTable) -> list[str]:

@@ -115,11 +115,13 @@ def _switch(ddl: Ddl, table: PlainTable, column: str, upper: Value, kind: Kind) 
     others = [quote_table(key.table) for key in table.incoming]
 
     def change() -> None:
-        ddl.run(sql.locks(name, others))
+        for statement in sql.locks(name, others):
+            ddl.execute(statement)
         if read_plain(ddl, name) != table:
             raise RetriableError(f"{ddl.owner}: {name} was altered while it was to be partitioned; run it again")
-        ddl.run(sql.switch(table, column, upper, kind))
-        ddl.rows(
+        for statement in sql.switch(table, column, upper, kind):
+            ddl.execute(statement)
+        ddl.execute(
             "INSERT INTO _millstream.conversions (table_name, old_name, state) VALUES (%s, %s, 'attached') "
             "ON CONFLICT (table_name) DO UPDATE SET old_name = EXCLUDED.old_name, state = 'attached', position = NULL, "
             "copied = 0, verified = NULL, note = '', started_at = now(), switched_at = NULL",
@@ -127,7 +129,7 @@ def _switch(ddl: Ddl, table: PlainTable, column: str, upper: Value, kind: Kind) 
         )
         reached("converting")
 
-    ddl.changing(f"turning {name} into a partitioned table", change, (quote_table(name), *others))
+    ddl.transaction(f"turning {name} into a partitioned table", change, (quote_table(name), *others))
 
 
 def finish(ddl: Ddl, table: str) -> None:

@@ -28,7 +28,12 @@ def upper_bound(grid: Grid, now: Value, held: Range, premake: int) -> Value:
 
 def obstacles(table: PlainTable, by: PartitionBy, grid: Grid, now: Value, held: Range) -> list[str]:
     """Return all that stands in the way, each with what to do about it; nothing when the table can be turned."""
-    return [*_of_the_table(table), *_of_the_column(table, by, grid, now, held), *_of_keys(table, by), *_of_others(table)]
+    return [
+        *_of_the_table(table),
+        *_of_the_column(table, by, grid, now, held),
+        *_of_keys(table, by),
+        *_of_others(table),
+    ]
 
 
 def _of_the_table(t: PlainTable) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
@@ -27,6 +27,9 @@ from millstream_pipelines.warehouses._postgres.tables import read_shape
 from millstream_pipelines.warehouses.base import LoadSpec, WarehouseFeature, WarehouseInfo
 from millstream_pipelines.warehouses.fitting import TableShape
 from millstream_pipelines.warehouses.names import quote, quote_table
+
+if TYPE_CHECKING:
+    from millstream_pipelines.retention.ddl import Ddl
 
 
 class PostgresWarehouse:
@@ -67,7 +70,13 @@ class PostgresWarehouse:
         if spec.shard is not None:
             made = PostgresPublication if spec.shard.index is None else PostgresSlice
         self._loading = made(lambda: self.connection, spec, self._owner)
+        self._loading.altering = self._altering
         return self._loading
+
+    def _altering(self) -> Ddl:
+        from millstream_pipelines.retention.ddl import Ddl
+
+        return Ddl(self._config, self._owner, lock_timeout_s=1.0)
 
     def shards(self, pipeline: str, run: str, count: int) -> PostgresShards:
         """See `ShardWarehouse.shards`."""

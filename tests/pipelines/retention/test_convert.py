@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from millstream_pipelines.retention.convert import convert, plan
 from millstream_pipelines.retention.facts import table_facts
 from retained import BY, NOW, furnished, patient
@@ -61,8 +63,12 @@ def test_everything_is_carried_over(postgres_database: Postgres) -> None:
         assert [part.name for part in made.partitions][1:] == ["public.events_p20270201", "public.events_p20270301"]
 
         # It lives on: the identity goes on, keys, triggers, views and policies hold.
-        postgres_database.execute("INSERT INTO events (at, amount) VALUES ('2026-11-23 10:00', 3000), ('2027-02-03', 1)")
-        new = postgres_database.execute("SELECT id, tableoid::regclass::text, number, double FROM events WHERE id > 2000")
+        postgres_database.execute(
+            "INSERT INTO events (at, amount) VALUES ('2026-11-23 10:00', 3000), ('2027-02-03', 1)"
+        )
+        new = postgres_database.execute(
+            "SELECT id, tableoid::regclass::text, number, double FROM events WHERE id > 2000"
+        )
         assert [tuple(map(str, row)) for row in sorted(new)] == [
             ("2001", "events_before", "2001", "6000.00"), ("2002", "events_p20270201", "2002", "2.00"),
         ]  # fmt: skip
@@ -71,3 +77,23 @@ def test_everything_is_carried_over(postgres_database: Postgres) -> None:
         assert postgres_database.execute("SELECT * FROM _millstream.partitioned")[0][:6] == (
             "public.events", "at", "timestamptz", "1 month", "Etc/UTC", 2,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "value", "interval"), [
+    ("timestamptz", "now() - n * interval '1 hour'", "1 week"),
+    ("timestamp", "now()::timestamp - n * interval '1 hour'", "1 month"),
+    ("date", "now()::date - n", "1 quarter"),
+    ("smallint", "n", "500"),
+    ("int", "n", "1000"),
+    ("bigint", "n * 1000000000000", "5000000000000"),
+])  # fmt: skip
+def test_no_row_is_looked_at_under_the_lock(kind: str, value: str, interval: str, postgres_database: Postgres) -> None:
+    postgres_database.execute(f"CREATE TABLE t AS SELECT ({value})::{kind} AS at FROM generate_series(0, 999) n")
+    by = BY.model_copy(update={"interval": interval})
+    with patient(postgres_database) as ddl:
+        ddl.rows("SET client_min_messages = debug1")
+        convert(ddl, table_facts(ddl, "t"), by)
+        told = "".join(ddl.connection.notices)
+        assert 'partition constraint for table "t_before" is implied by existing constraints' in told
+        assert 'verifying table "t_before"' not in told.rpartition("ATTACH")[2]
+    assert postgres_database.execute("SELECT count(*) FROM t") == [(1000,)]

@@ -17,6 +17,7 @@ from millstream_pipelines.warehouses._postgres import quarantine, stage
 from millstream_pipelines.warehouses._postgres.connection import run
 from millstream_pipelines.warehouses._postgres.copying import CopyIn
 from millstream_pipelines.warehouses._postgres.poison import Poison, refused_counts, settled
+from millstream_pipelines.warehouses._postgres.room import Room
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
 from millstream_pipelines.warehouses.content_hash import Digest, content_hash
 
@@ -29,12 +30,15 @@ _MAX_REJECTS = 5_000  # kept in memory until the COPY ends for them
 class Inflow:
     """What has come in since the last commit. `seq`: the transaction's number; `plan`: how its rows go."""
 
-    def __init__(self, connection: Connection, spec: LoadSpec, seq: int, plan: stage.StagePlan, digest: Digest) -> None:
+    def __init__(
+        self, connection: Connection, spec: LoadSpec, seq: int, plan: stage.StagePlan, digest: Digest, room: Room
+    ) -> None:
         self.plan = plan
         self.counts = Counts()
         """What became of the rows so far; `read` is the caller's."""
         self._connection, self._spec, self._seq = connection, spec, seq
         self._digest = digest
+        self._room = room
         self._copy: CopyIn | None = None
         self._poison: Poison | None = None
         self._rejects: list[Reject] = []
@@ -57,6 +61,7 @@ class Inflow:
         if self._poison is not None:
             self._place(rows, self._poison)
             return
+        rows = self._fitting(rows)
         copy, columns = self._copying(raw=False)
         rows = rows.select(columns.names)  # a row's number goes no further than the stage
         from millstream_pipelines.warehouses._postgres.encoding import encoded
@@ -66,6 +71,18 @@ class Inflow:
                 copy.send(piece)
         except SinkClosedError:
             self._end_copy()
+
+    def _fitting(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows that have a partition now; those of retired ranges are set aside."""
+        lost = None if self.plan.staged else self._room.lost(rows)
+        if lost is None:
+            return rows
+        self._end_copy()
+        rows, refused = self._room.found(rows, lost)
+        self.counts += refused_counts(self._spec, len(refused))
+        if self._spec.contract.rows == "quarantine":
+            self.set_aside(refused)
+        return rows
 
     def open_raw(self) -> Callable[[bytes], None]:
         """Return what takes rows undecoded, until `pause`."""
@@ -100,6 +117,9 @@ class Inflow:
             after(self._connection, self.plan, has_stage=False)
         else:
             before(self.plan)
+            refused = self._room.for_stage(self.plan, self._seq)
+            self.counts += refused_counts(self._spec, refused)
+            self._staged_rows -= refused
             self.counts += settled(self._connection, self.plan, self._spec, self._seq, self._staged_rows)
             after(self._connection, self.plan, has_stage=True)
             run(self._connection, f"DROP TABLE {stage.NAME}")
@@ -139,6 +159,8 @@ class Inflow:
         """Copy the rows that the server takes, set the others aside."""
         self.pause()
         self._ready(raw=False)
+        rows = self._fitting(rows)
+        self.pause()
         taken, refused = poison.copied(rows, self._copied)
         self._arrived(taken)
         self.counts += refused_counts(self._spec, len(refused))

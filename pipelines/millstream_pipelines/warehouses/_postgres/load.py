@@ -21,6 +21,7 @@ from millstream_pipelines.warehouses._postgres.connection import run, translated
 from millstream_pipelines.warehouses._postgres.inflow import Inflow
 from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.merging import fitted
+from millstream_pipelines.warehouses._postgres.room import Room
 from millstream_pipelines.warehouses._postgres.tables import shaped
 from millstream_pipelines.warehouses.base import DONE, Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.content_hash import content_hash
@@ -28,6 +29,8 @@ from millstream_pipelines.warehouses.names import quote_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from millstream_pipelines.retention.ddl import Ddl
 
 
 class PostgresLoad:
@@ -44,6 +47,9 @@ class PostgresLoad:
         self._lease = Lease(connect, spec)
         self._family = Family(spec, self._lease, self._working)
         self.child, self.children = self._family.child, self._family.committed  # see `ParentLoad`
+        self.altering: Callable[[], Ddl] | None = None
+        """Makes a session that alters tables while this one loads."""
+        self._room: Room | None = None
         self._open = False
         self._plan: stage.StagePlan | None = None
         self.position: Position | None = None
@@ -135,10 +141,17 @@ class PostgresLoad:
             self._begin()
         self._settled = False
         if self._inflow is None:
-            self._inflow = Inflow(self._connection, self._spec, self._lease.seq + 1, self._plan, self._digest)
+            seq, digest = self._lease.seq + 1, self._digest
+            self._inflow = Inflow(self._connection, self._spec, seq, self._plan, digest, self._partitions())
             if self._careful:
                 self._inflow.careful()
         return self._inflow
+
+    def _partitions(self) -> Room:
+        """Return the target's partitions as they were known when this load, or its last try, began."""
+        if self._room is None:
+            self._room = Room(self._connection, self._spec, self._owner, self.altering)
+        return self._room
 
     def open_raw(self) -> Callable[[bytes], None]:
         """See `RawLoad.open_raw`."""
@@ -234,6 +247,7 @@ class PostgresLoad:
         if self._shaped_inside:
             self._plan = None  # the columns it made are gone too
         self._open = False
+        self._room = None
         self._reset()
         self._family.reset(lost=True)
 

@@ -125,7 +125,7 @@ class Poison:
 
     def _set_aside(self, part: stage.StagePlan, seq: int, error: psycopg2.Error, rows: int) -> Counts:
         spec, rule = self._spec, self._met(error)
-        insert, delete = stage.set_aside_statements(part, into(spec))
+        insert, delete = stage.set_aside_statements(part.staged_rows, into(spec))
         if spec.contract.rows == "quarantine":
             named = (
                 spec.pipeline,

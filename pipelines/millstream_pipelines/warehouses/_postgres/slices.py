@@ -21,7 +21,7 @@ from millstream_pipelines.warehouses._postgres import stage
 from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses._postgres.load import PostgresLoad
 from millstream_pipelines.warehouses._postgres.merging import merge
-from millstream_pipelines.warehouses._postgres.poison import Poison
+from millstream_pipelines.warehouses._postgres.poison import Poison, refused_counts
 from millstream_pipelines.warehouses._postgres.quarantine import COLUMNS
 from millstream_pipelines.warehouses._postgres.shards import drop_stages, stage_prefix
 from millstream_pipelines.warehouses._postgres.stage import ORDER
@@ -148,10 +148,12 @@ class PostgresPublication(PostgresLoad):
         for item in slices:
             self._counts = self._counts + replace(item.counts, loaded=0)
         poison = Poison(self._connection, self._spec)
-        brought = poison.tried(lambda: self._brought(slices, plan, rows))
-        if isinstance(brought, psycopg2.Error):  # what is set aside leaves the stage, which must be a table then
+        room, seq = self._partitions(), self._lease.seq + 1
+        away = room.for_rows(f"({self._union(slices, plan)}) s WHERE true")
+        brought = None if away else poison.tried(lambda: self._brought(slices, plan, rows))
+        if not isinstance(brought, Counts):  # what is set aside leaves the stage, which must be a table then
             run(self._connection, f"CREATE TEMPORARY TABLE millstream_stage AS {self._union(slices, plan)}")
-            brought = poison.merged(plan, self._lease.seq + 1)
+            brought = refused_counts(self._spec, room.for_stage(plan, seq)) + poison.merged(plan, seq)
             run(self._connection, f"DROP TABLE {stage.NAME}")
         self._counts = self._counts + brought
 

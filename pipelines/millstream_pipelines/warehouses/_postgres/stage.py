@@ -121,14 +121,16 @@ def thinning_statements(made: StagePlan) -> list[str]:
     return [index, losers] if made.key else [index]
 
 
-def set_aside_statements(made: StagePlan, into: str) -> list[str]:
-    """Return the SQL that moves staged rows into quarantine, with its columns but the row and status as parameters."""
+def set_aside_statements(rows: str, into: str) -> list[str]:
+    """Return the SQL that moves staged rows into quarantine, with its columns but the row and status as parameters.
+
+    `rows`: which, for FROM, such as `StagePlan.staged_rows`.
+    """
     row = f"to_jsonb(s) - ARRAY['{ORDER}', '{DELETED}', '{ROW}']"
-    rows = f"(SELECT * FROM {made.staged_rows}) s"
     values = ", ".join(["%s"] * 7)
     return [
-        f"INSERT INTO {into} SELECT {values}, {row}, 'open', 'shaped', '[]'::jsonb FROM {rows}",
-        f"DELETE FROM {made.staged_rows}",
+        f"INSERT INTO {into} SELECT {values}, {row}, 'open', 'shaped', '[]'::jsonb FROM (SELECT * FROM {rows}) s",
+        f"DELETE FROM {rows}",
     ]
 
 
