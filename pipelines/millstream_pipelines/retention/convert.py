@@ -36,7 +36,7 @@ def grid_of(by: PartitionBy, kind: Kind) -> Grid:
 
 
 def plan(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None = None) -> list[str]:
-    """Return what stands in the way of a conversion, each with what to do; nothing when there is nothing. Only reads."""
+    """Return what stands in the way of a conversion, each with what to do about it. Only reads."""
     try:
         grid = grid_of(by, column_kind(ddl, facts.name, by.column))
     except ConfigurationError as error:

@@ -142,10 +142,9 @@ class PlainTable:
         for constraint in self.constraints:
             if constraint.type == "p":
                 return constraint.columns
-        for one in (*self.constraints, *self.indexes):
-            if one.name == self.identity_index:
-                return one.columns
-        return ()
+        named = {item.name: item.columns for item in self.constraints}
+        named |= {item.name: item.columns for item in self.indexes}
+        return named.get(self.identity_index or "", ())
 
 
 __all__ = [

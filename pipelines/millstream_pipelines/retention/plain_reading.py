@@ -161,8 +161,9 @@ def read_plain(ddl: Ddl, table: str) -> PlainTable:
     found: dict[str, object] = dict(zip(names, read(_TABLE)[0], strict=True))
     views = read(_VIEWS)
     for name, kind, sql in (
-        ("columns", ColumnFacts, _COLUMNS), ("constraints", Constraint, _CONSTRAINTS), ("indexes", IndexFacts, _INDEXES),
-        ("incoming", Incoming, _INCOMING), ("triggers", TriggerFacts, _TRIGGERS), ("policies", Policy, _POLICIES),
+        ("columns", ColumnFacts, _COLUMNS), ("constraints", Constraint, _CONSTRAINTS),
+        ("indexes", IndexFacts, _INDEXES), ("incoming", Incoming, _INCOMING),
+        ("triggers", TriggerFacts, _TRIGGERS), ("policies", Policy, _POLICIES),
         ("grants", Grant, _GRANTS),
     ):  # fmt: skip
         found[name] = tuple(kind(*row) for row in read(sql))  # type: ignore[arg-type]  # as the query says

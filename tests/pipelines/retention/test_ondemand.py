@@ -89,10 +89,6 @@ def test_columns_of_every_kind(path: str, kind: str, at: str, made: str, pair: P
 def test_rows_of_a_retired_range(path: str, rule: str, counts: tuple[int, int, int] | None, pair: Pair) -> None:
     partitioned(pair)
     pair.warehouse.execute(
-        "CREATE TABLE IF NOT EXISTS _millstream.retired (policy text, table_name text, partition text, oid bigint, "
-        "column_name text, kind text, low text, high text, time_zone text, state text)"
-    )
-    pair.warehouse.execute(
         "INSERT INTO _millstream.retired (policy, table_name, partition, oid, column_name, kind, low, high, time_zone, "
         "state) VALUES ('p', 'raw.t', 'raw.t_p20251201', 0, 'at', 'timestamptz', NULL, '2026-01-01 00:00:00+00', "
         "'Etc/UTC', 'archived')"

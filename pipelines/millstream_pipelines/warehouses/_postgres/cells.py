@@ -47,12 +47,12 @@ def sorted_out(values: Iterable[Value], away: Iterable[Away], grid: Grid) -> tup
     gone = list(away)
     firsts: list[Value] = []
     met: list[Away] = []
-    for value in sorted(values):  # type: ignore[type-var]  # all of one kind
+    for value in sorted(values):
         found = next((item for item in gone if item.has(value)), None)
         if found is not None:
             met += [found] if found not in met else []
             continue
-        place = bisect_right(firsts, value)  # type: ignore[type-var,arg-type]
+        place = bisect_right(firsts, value)
         if place == 0 or grid.next(grid.floor(firsts[place - 1])) <= value:  # type: ignore[operator]
             firsts.insert(place, value)
     return firsts, met

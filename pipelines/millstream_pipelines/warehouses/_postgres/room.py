@@ -74,17 +74,13 @@ class Room:
         self._facts = replace(facts, partitions=tuple(part for part in facts.partitions if not part.detaching))
         self._taken = merged((part.low, part.high) for part in self._facts.partitions)
         kind = self._grid.kind
-        self._away: list[Away] = (
-            []
-            if ddl.rows("SELECT to_regclass('_millstream.retired')")[0][0] is None
-            else [
-                Away(*(None if text is None else parsed(text, kind) for text in bounds), state)
-                for *bounds, state in ddl.rows(
-                    "SELECT low, high, state FROM _millstream.retired WHERE table_name = %s AND state <> 'restored'",
-                    (self._table,),
-                )
-            ]
-        )
+        self._away: list[Away] = [
+            Away(None if low is None else parsed(low, kind), None if high is None else parsed(high, kind), state)
+            for low, high, state in ddl.rows(
+                "SELECT low, high, state FROM _millstream.retired WHERE table_name = %s AND state <> 'restored'",
+                (self._table,),
+            )
+        ]
 
     @contextmanager
     def _session(self) -> Iterator[Ddl]:

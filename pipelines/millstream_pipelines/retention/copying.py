@@ -1,0 +1,216 @@
+"""The copy of an old range while it is written to: partitions made, rows copied by key, changes brought in."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from millstream_api.retentionpolicy import PartitionBy
+from millstream_pipelines.errors import DataError
+from millstream_pipelines.failpoints import reached
+from millstream_pipelines.retention.conversions import Conversion, conversion
+from millstream_pipelines.retention.convert import grid_of
+from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
+from millstream_pipelines.retention.plain import PlainTable
+from millstream_pipelines.retention.plain_reading import bare_path, read_plain
+from millstream_pipelines.retention.spans import Grid, Value
+from millstream_pipelines.retention.split_sql import Splitting, cells_query, pieces
+from millstream_pipelines.warehouses.names import quote_table
+
+_BATCH_ROWS = 20_000
+_MOST = 1000  # partitions; beyond, planning a query takes noticeably long
+
+
+class Copying:
+    """One call's work on one table. See `split.advance` for the states."""
+
+    def __init__(self, ddl: Ddl, table: str, by: PartitionBy, found: Conversion, now: datetime) -> None:
+        self.ddl, self.name, self._by, self.found, self.now = ddl, table, by, found, now
+        self.facts: TableFacts = table_facts(ddl, table)
+        self.old: Partition | None = next((p for p in self.facts.partitions if p.name == found.old), None)
+        with bare_path(ddl):
+            self.plain: PlainTable = read_plain(ddl, table)
+            self._regname = str(ddl.rows("SELECT to_regclass(%s)::text", (quote_table(table),))[0][0])
+        types = dict(
+            ddl.rows(
+                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s)",
+                (quote_table(table),),
+            )
+        )
+        key = self.plain.key
+        columns = [column.name for column in self.plain.columns if not column.generated]
+        self.sql = Splitting(table, found.old, columns, key, [types[name] for name in key])
+
+    def _grid(self) -> Grid:
+        return grid_of(self._by, self.facts.kind)
+
+    def _upper(self) -> Value:
+        if self.old is None or self.old.high is None:
+            raise DataError(f"{self.ddl.owner}: {self.found.old} is open above, so it cannot be split")
+        return self.old.high
+
+    def prepare(self) -> str:
+        """Make the empty partitions; return why the range cannot be split."""
+        key = self.plain.key
+        whole = f"it leaves as a whole when all of it has expired (until then, {self.name} keeps what it has)"
+        if not key:
+            return (
+                f"{self.name} has no primary key and no replica identity index, so changes of its rows cannot be "
+                f"followed and {self.found.old} is not split; {whole}. Add a primary key with '{self.facts.column}' "
+                "in it before a table is turned"
+            )
+        grid, ddl = self._grid(), self.ddl
+        values = [row[0] for row in ddl.rows(cells_query(self.found.old, self.facts.column, grid))]
+        moments = [grid.floor(value_of(number, grid)) for number in values]
+        last = max(moments, default=0) if grid.kind == "integer" else grid.now(self.now)
+        parts = pieces(self.name, moments, last, self._upper(), grid)
+        if len(parts) > _MOST:
+            return (
+                f"{self.found.old} would be {len(parts)} partitions, more than {_MOST}, which make every query slow; "
+                f"{whole}. Choose a longer partitionBy.interval"
+            )
+        index = self._key_index()
+        if "DEFERRABLE" in index:
+            return f"the key of {self.name} is DEFERRABLE, by which rows cannot be copied; {whole}"
+        storage = ddl.rows(
+            "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = to_regclass(%s)",
+            (quote_table(self.found.old),),
+        )[0][0]
+        prepared = self.sql.prepared(self.facts.column, index, parts, self.facts.kind, self.plain.owner, storage)
+
+        def action() -> None:
+            for statement in (*self.sql.cleared(), *prepared):
+                ddl.execute(statement)
+            self.set_state("prepared")
+
+        ddl.transaction(f"making partitions for {self.found.old}", action)
+        self.reread()
+        return ""
+
+    def _key_index(self) -> str:
+        """Return the SQL that gives the copy the key by which rows are found."""
+        target = quote_table(self.sql.target)
+        for constraint in self.plain.constraints:
+            if constraint.type == "p" or constraint.name == self.plain.identity_index:
+                return f"ALTER TABLE {target} ADD {constraint.definition}"
+        return next(self._index(one.definition) for one in self.plain.indexes if one.name == self.plain.identity_index)
+
+    def _index(self, definition: str) -> str:
+        """Return the definition of an index of the table as one of the copy."""
+        head, _, rest = definition.partition(f"{self._regname} USING ")
+        unique = "UNIQUE " if head.startswith("CREATE UNIQUE ") else ""
+        return f"CREATE {unique}INDEX ON {quote_table(self.sql.target)} USING {rest}"
+
+    def watch(self) -> None:
+        old = quote_table(self.found.old)
+
+        def action() -> None:
+            for statement in self.sql.watched():
+                self.ddl.execute(statement)
+            self.set_state("copying", position=None, copied=0)
+
+        self.ddl.transaction(f"watching {self.found.old}", action, (old,))
+        self.reread()
+        reached("split-begun")
+
+    def copy(self) -> None:
+        """Copy one batch; after the last one, make indexes and keys."""
+        found, count = self.found, 0
+
+        def action() -> None:
+            nonlocal count
+            count, last = self.asked(self.sql.batch(found.position, _BATCH_ROWS))
+            if count:
+                self.set_state("copying", position=json.dumps(last), copied=found.copied + count)
+
+        self.ddl.transaction(f"copying rows of {found.old}", action)
+        self.reread()
+        reached("split-batch")
+        if count < _BATCH_ROWS:
+            reached("split-copied")
+            self._furnish()
+        elif (found.copied // _BATCH_ROWS) % 20 == 0:
+            self.renew()
+
+    def _furnish(self) -> None:
+        """Give the copy the other indexes of the table, in the instant in which it equals the old range."""
+        keyed = self._key_index()
+        ddl, target = self.ddl, quote_table(self.sql.target)
+        made = [f"ALTER TABLE {target} ADD {one.definition}" for one in self.plain.constraints if one.type == "u"]
+        made += [self._index(one.definition) for one in self.plain.indexes]
+
+        def action() -> None:
+            ddl.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if self.renewed() is None:
+                return
+            for statement in made:
+                if statement != keyed:
+                    ddl.execute(statement)
+            self.set_state("indexed")
+
+        ddl.transaction(f"making indexes for the partitions of {self.name}", action)
+        self.reread()
+        reached("split-indexed")
+
+    def renew(self) -> int | None:
+        """Bring the noted changes in, in one transaction of their own."""
+        noted: int | None = 0
+
+        def action() -> None:
+            nonlocal noted
+            self.ddl.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            noted = self.renewed()
+
+        self.ddl.transaction(f"following changes of {self.found.old}", action)
+        self.reread()
+        return noted
+
+    def renewed(self) -> int | None:
+        """Bring the noted changes in, in the open transaction; return how many, None when all must begin anew."""
+        take, look = self.sql.noted()
+        self.ddl.execute(take)
+        count, truncated = self.asked(look)
+        if truncated:
+            self.set_state("attached")
+            return None
+        for statement in self.sql.renewed():
+            self.ddl.execute(statement)
+        return int(count)
+
+    def asked(self, query: str) -> tuple[Any, ...]:
+        with self.ddl.connection.cursor() as cursor:
+            cursor.execute(query)
+            row: tuple[Any, ...] = cursor.fetchone()  # type: ignore[assignment]  # each of these has one row
+            return row
+
+    def set_state(self, state: str, **more: Any) -> None:
+        sets = "".join(f", {name} = %s" for name in more)
+        self.ddl.execute(
+            f"UPDATE _millstream.conversions SET state = %s{sets} WHERE table_name = %s",
+            (state, *more.values(), self.name),
+        )
+
+    def note(self, state: str, note: str) -> str:
+        self.set_state(state, note=note)
+        return note
+
+    def drop_copy(self) -> None:
+        here = self.ddl.rows("SELECT to_regclass(%s)", (quote_table(self.found.old),))[0][0] is not None
+        statements = self.sql.dropped() if here else self.sql.cleared()
+        self.ddl.together(f"dropping the copy of {self.found.old}", statements, (quote_table(self.found.old),))
+
+    def reread(self) -> None:
+        self.found = conversion(self.ddl, self.name) or self.found
+
+
+def value_of(number: int, grid: Grid) -> Value:
+    """Return the value of what `cells_query` found."""
+    if grid.kind == "integer":
+        return number
+    moment = datetime(1970, 1, 1) + timedelta(seconds=number)
+    return moment.replace(tzinfo=UTC) if grid.kind == "timestamptz" else moment
+
+
+__all__ = ["Copying", "value_of"]
