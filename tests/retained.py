@@ -25,11 +25,13 @@ CREATE TABLE kinds (id int PRIMARY KEY, name text);
 INSERT INTO kinds SELECT n, 'kind ' || n FROM generate_series(0, 4) n;
 CREATE TABLE events (
   id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, kind int NOT NULL DEFAULT 0,
-  amount numeric(12,2) CONSTRAINT positive CHECK (amount >= 0), note text, double numeric GENERATED ALWAYS AS (amount * 2) STORED,
+  amount numeric(12,2) CONSTRAINT positive CHECK (amount >= 0), note text,
+  double numeric GENERATED ALWAYS AS (amount * 2) STORED,
   number serial, CONSTRAINT events_key PRIMARY KEY (id, at), CONSTRAINT noted UNIQUE (number, at),
   CONSTRAINT of_kind FOREIGN KEY (kind) REFERENCES kinds) WITH (fillfactor = 90);
 INSERT INTO events (at, kind, amount, note)
-  SELECT timestamptz '2026-06-15 00:00+00' + n * interval '2 hours', n % 5, n, 'row ' || n FROM generate_series(0, 1999) n;
+  SELECT timestamptz '2026-06-15 00:00+00' + n * interval '2 hours', n % 5, n, 'row ' || n
+  FROM generate_series(0, 1999) n;
 CREATE TABLE refunds (id int PRIMARY KEY, event bigint, event_at timestamptz,
   CONSTRAINT of_event FOREIGN KEY (event, event_at) REFERENCES events (id, at));
 INSERT INTO refunds SELECT 1, id, at FROM events ORDER BY id LIMIT 1;

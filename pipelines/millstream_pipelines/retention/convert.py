@@ -15,30 +15,27 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import conversion_sql as sql
 from millstream_pipelines.retention import ondemand
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.facts import TableFacts, column_kind, table_facts
+from millstream_pipelines.retention.facts import TableFacts, column_kind, replace, table_facts
 from millstream_pipelines.retention.obstacles import Range, obstacles, upper_bound
 from millstream_pipelines.retention.partitions import condition, create, missing_ranges, partition_name
 from millstream_pipelines.retention.plain import PlainTable
 from millstream_pipelines.retention.plain_reading import bare_path, read_plain
-from millstream_pipelines.retention.spans import Grid, Kind, Span, Value, parsed, spelled
+from millstream_pipelines.retention.planning import grid_of
+from millstream_pipelines.retention.spans import Grid, Kind, Value, parsed, spelled
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 
-def grid_of(by: PartitionBy, kind: Kind) -> Grid:
-    """Return the bounds that a policy wants. ConfigurationError when the interval fits no such column."""
-    span = Span.of(by.interval)
-    if (span.unit == "number") != (kind == "integer"):
-        wanted = "a number, such as '100000'" if kind == "integer" else "a time, such as '1 month'"
-        raise ConfigurationError(
-            f"partitionBy.interval is '{by.interval}', and column '{by.column}' is of kind {kind}: give {wanted}"
-        )
-    return Grid(kind, span, ZoneInfo(by.time_zone))
+def _grid(ddl: Ddl, facts: TableFacts, by: PartitionBy) -> Grid:
+    try:
+        return grid_of(replace(facts, kind=column_kind(ddl, facts.name, by.column)), by)
+    except ValueError as error:
+        raise ConfigurationError(f"{ddl.owner}: table {facts.name}: {error}") from error
 
 
 def plan(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None = None) -> list[str]:
     """Return what stands in the way of a conversion, each with what to do about it. Only reads."""
     try:
-        grid = grid_of(by, column_kind(ddl, facts.name, by.column))
+        grid = _grid(ddl, facts, by)
     except ConfigurationError as error:
         return [str(error)]
     with bare_path(ddl):
@@ -52,8 +49,8 @@ def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None =
     ConfigurationError names all that stands in the way. RetriableError: a lock was not to be had; run it again. A run
     that was killed is simply run again.
     """
-    name, kind = facts.name, column_kind(ddl, facts.name, by.column)
-    grid = grid_of(by, kind)
+    grid = _grid(ddl, facts, by)
+    name, kind = facts.name, grid.kind
     with bare_path(ddl):
         held = _held(ddl, name, by.column, kind)
         table, moment = read_plain(ddl, name), _now(grid, now, held)
@@ -156,4 +153,4 @@ def _size(ddl: Ddl, table: str) -> str:
     return str(ddl.rows("SELECT pg_size_pretty(pg_total_relation_size(to_regclass(%s)))", (old,))[0][0])
 
 
-__all__ = ["convert", "finish", "grid_of", "plan", "premake", "refusal"]
+__all__ = ["convert", "finish", "plan", "premake", "refusal"]

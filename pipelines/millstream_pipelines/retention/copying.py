@@ -10,11 +10,11 @@ from millstream_api.retentionpolicy import PartitionBy
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.conversions import Conversion, conversion
-from millstream_pipelines.retention.convert import grid_of
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
 from millstream_pipelines.retention.plain import PlainTable
 from millstream_pipelines.retention.plain_reading import bare_path, read_plain
+from millstream_pipelines.retention.planning import grid_of
 from millstream_pipelines.retention.spans import Grid, Value
 from millstream_pipelines.retention.split_sql import Splitting, cells_query, pieces
 from millstream_pipelines.warehouses.names import quote_table
@@ -44,7 +44,7 @@ class Copying:
         self.sql = Splitting(table, found.old, columns, key, [types[name] for name in key])
 
     def _grid(self) -> Grid:
-        return grid_of(self._by, self.facts.kind)
+        return grid_of(self.facts, self._by)
 
     def _upper(self) -> Value:
         if self.old is None or self.old.high is None:

@@ -33,7 +33,7 @@ def pieces(table: str, cells: Iterable[Value], now: Value, upper: Value, grid: G
     `cells`: the beginnings of the grid's ranges that hold rows. A stretch without rows that is past is one partition,
     and the first one is open below, as the old range is.
     """
-    held = sorted({cell for cell in cells if cell < upper})
+    held = sorted({cell for cell in cells if cell < upper})  # type: ignore[operator]  # all are of one kind
     current = min(grid.floor(now), upper)
     low = min([*held[:1], current])
     found: list[Piece] = []

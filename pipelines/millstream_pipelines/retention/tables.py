@@ -12,10 +12,11 @@ from typing import Any
 from millstream_api import TableReport
 from millstream_api.retentionpolicy import Costs, RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
-from millstream_pipelines.retention import partitions, records
+from millstream_pipelines.retention import ondemand, partitions, records, timescale, turning
 from millstream_pipelines.retention.chosen import Chosen
+from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.facts import TableFacts, table_facts
+from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
 from millstream_pipelines.retention.leaving import Leaving
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, TableState, cutoff, plan_table, zone_of
 from millstream_pipelines.retention.records import Retired
@@ -45,14 +46,25 @@ class TableRun:
     now: datetime
     failure: MillstreamError | None = None
     done: Counter[str] = field(default_factory=Counter)
+    told: list[str] = field(default_factory=list)
+    _turn: list[Planned] | None = None
     waited_s: float = 0.0
 
     def plan(self) -> list[Planned]:
         """Look, and return what is due. ConfigurationError where the table is none that a policy can own."""
         facts = table_facts(self.ddl, self.chosen.name)
+        by = self.chosen.by
+        if facts.shape == "plain" and by is not None and by.convert:
+            if self._turn is None:  # it looks at all rows
+                self._turn = turning.planned_turn(self.ddl, facts, by, self.now)
+            return self._turn
         self._owned(facts)
+        if facts.shape == "hypertable":
+            old = timescale.chunks(self.ddl, facts.name)
+            return timescale.planned(facts.name, old, self.chosen.keep.age, self.spec, self.now)
+        later = [] if self.done["convert"] else turning.planned_split(self.ddl, facts.name, by, self.spec, self.now)
         try:
-            return plan_table(self._state(facts), self.spec, self.now)
+            return plan_table(self._state(facts), self.spec, self.now) + later
         except ValueError as error:
             raise ConfigurationError(f"{self.ddl.owner}: table {self.chosen.name}: {error}") from error
 
@@ -62,6 +74,7 @@ class TableRun:
         try:
             with self._alone():
                 tried: set[tuple[Any, ...]] = set()
+                self._remember()
                 while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:
                     for step in steps:
                         tried.add(_key(step))
@@ -70,13 +83,22 @@ class TableRun:
         finally:
             self.waited_s = self.ddl.waited_s - waited_before
 
+    def _remember(self) -> None:
+        """Tell loads how the table is cut, so that they make what is missing."""
+        facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
+        if facts.shape == "ranges" and by is not None:
+            ondemand.remember(self.ddl, facts.name, by, facts.kind)
+        elif facts.shape == "ranges":
+            ondemand.forget(self.ddl, facts.name)
+
     def report(self) -> TableReport:
         """Return how the table stands now."""
         name = self.chosen.name
         facts = table_facts(self.ddl, name)
         known = records.retired(self.ddl, name)
         blocked = [] if self.failure is not None else [step for step in self.plan() if step.blocked_by]
-        message = ", ".join(f"{count} {_DONE[step]}" for step, count in self.done.items())
+        done = [f"{count} {_DONE[step]}" for step, count in self.done.items() if step in _DONE]
+        message = "; ".join(filter(None, [", ".join(done), *self.told]))
         if blocked:
             names = sorted({step.blocked_by for step in blocked})
             message = "; ".join([*filter(None, [message]), f"{len(blocked)} blocked by {'; '.join(names)[:300]}"])
@@ -111,7 +133,10 @@ class TableRun:
         if facts.shape == "foreign":
             raise ConfigurationError(f"{owner}: table {name} cannot be managed: {facts.why}")
         if facts.shape == "hypertable":
-            raise ConfigurationError(f"{owner}: table {name} is a TimescaleDB hypertable, which has chunks of its own")
+            limits = self.chosen.keep.model_fields_set
+            if why := timescale.refused(name, self.chosen.by, self.spec, sorted(limits)):
+                raise ConfigurationError(f"{owner}: table {why}")
+            return
         if facts.shape == "plain":
             cure = "partition it, or set partitionBy with `convert: true`"
             raise ConfigurationError(f"{owner}: table {name} has no partitions, so nothing of it can leave; {cure}")
@@ -145,13 +170,21 @@ class TableRun:
         return size - size_of(keep.disk_size) * int(keep.disk_pressure.rstrip("%")) // 100
 
     def _may(self, step: Planned, approved: bool) -> bool:
+        if step.step == "convert":  # blocked, it says so by failing
+            return True
         return not step.blocked_by and (approved or step.step not in IRREVERSIBLE)
 
     def _do(self, step: Planned) -> None:
-        facts = table_facts(self.ddl, self.chosen.name)
+        facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
         leaving = Leaving(self.ddl, self.config, self.policy, self.store, self.now)
         subject = step.subject
-        if step.step == "create":
+        if step.step == "convert" and by is not None:
+            self.told.append(convert(self.ddl, facts, by, self.now))
+        elif isinstance(subject, Partition) and step.step == "drop":
+            timescale.drop(self.ddl, facts.name, subject)
+        elif by is not None and subject is None and step.step in ("split", "drop"):
+            self.told.append(turning.go_on(self.ddl, facts.name, by, self.spec, self.now))
+        elif step.step == "create":
             low, high = parsed(step.low or "", facts.kind), parsed(step.high or "", facts.kind)
             partitions.create(self.ddl, facts, step.partition, low, high)
         elif step.step == "detach":

@@ -59,8 +59,12 @@ def test_the_old_range_becomes_partitions(postgres_database: Postgres) -> None:
         ]
         assert postgres_database.execute(LEFT) == []
         assert postgres_database.execute("SELECT count(*) FROM pg_proc WHERE proname LIKE 'split_note%'") == [(0,)]
-        assert postgres_database.execute("SELECT count(*) FROM pg_constraint WHERE conname = 'millstream_range'") == [(0,)]
-        assert postgres_database.execute("SELECT convalidated FROM pg_constraint WHERE conname = 'of_event'")[0] == (True,)
+        assert postgres_database.execute("SELECT count(*) FROM pg_constraint WHERE conname = 'millstream_range'") == [
+            (0,)
+        ]
+        assert postgres_database.execute("SELECT convalidated FROM pg_constraint WHERE conname = 'of_event'")[0] == (
+            True,
+        )
         postgres_database.execute("INSERT INTO events (at, kind) VALUES ('1999-01-01', 1)")
         # The old table goes when the grace period is over, not before.
         assert advance(ddl, TABLE, BY, 60, now=NOW + timedelta(days=6)) == ""
@@ -74,7 +78,9 @@ def traffic(database: Postgres) -> Traffic:
     going = Traffic(database)
 
     def insert(cursor: Any, n: int) -> None:
-        cursor.execute("INSERT INTO events (at, amount, note) VALUES (now() - %s * interval '3 hours', %s, 'new')", (n, n))
+        cursor.execute(
+            "INSERT INTO events (at, amount, note) VALUES (now() - %s * interval '3 hours', %s, 'new')", (n, n)
+        )
 
     def update(cursor: Any, n: int) -> None:
         cursor.execute("UPDATE events SET amount = amount + 1, note = 'changed' WHERE id = %s", (n % 700 + 1,))
@@ -112,8 +118,10 @@ def test_nobody_notices(postgres_database: Postgres) -> None:
         new, changed = postgres_database.execute(
             "SELECT count(*) FILTER (WHERE note = 'new'), count(*) FILTER (WHERE note = 'changed') FROM events"
         )[0]
-        # Every insert was noted by the table's own trigger, which stays with it all the time.
-        assert postgres_database.execute("SELECT count(*), count(DISTINCT id) FROM audit") == [(new + 30000, new + 30000)]
+        # Every insert was noted by the table's own trigger, which stays with it all the time. (What moves from one
+        # partition to another is noted, too.)
+        noted = postgres_database.execute("SELECT count(*), count(DISTINCT id) FROM audit WHERE id > 2000")
+        assert noted == [(new + 30000, new + 30000)]
         assert new > 0
         assert changed > 0
 
@@ -166,10 +174,13 @@ def test_killed_anywhere_it_goes_on(postgres_server: Postgres) -> None:
             assert content(database) == before, place
             assert database.execute(STATE) == [("ended",)], place
             assert database.execute(LEFT) == [], place
-            assert database.execute("SELECT count(*) FROM pg_constraint WHERE conparentid = 0 AND NOT convalidated") == [(0,)], place
+            assert database.execute(
+                "SELECT count(*) FROM pg_constraint WHERE conparentid = 0 AND NOT convalidated"
+            ) == [(0,)], place
             with patient(database) as ddl:
                 parts = table_facts(ddl, TABLE).partitions
-                assert (len(parts), parts[0].low) == (10, None), place
+                assert parts[0].low is None, place
+                assert len(parts) >= 8, place  # those ahead of the old range are made by a policy's next run
 
 
 def test_a_table_without_a_key_stays_whole(postgres_database: Postgres) -> None:
@@ -216,7 +227,7 @@ def test_a_copy_that_is_not_equal_is_thrown_away(postgres_database: Postgres) ->
         advance(ddl, TABLE, BY, -1, now=NOW)
         target = f"_millstream.{postgres_database.execute(LEFT + ' ORDER BY length(relname)')[0][0]}"
         postgres_database.execute(f"INSERT INTO {target} (id, at, number) VALUES (9999999, '2026-07-01', 0)")
-        with pytest.raises(DataError, match="has 2001 rows and hash .* begins anew"):
+        with pytest.raises(DataError, match=r"has 2001 rows and hash .* begins anew"):
             advance(ddl, TABLE, BY, 60, now=NOW)
         assert postgres_database.execute(STATE) == [("attached",)]
         assert "is split" in advance(ddl, TABLE, BY, 60, now=NOW)
@@ -230,16 +241,21 @@ def month(number: int, year: int = 2026) -> datetime:
     return datetime(year, number, 1)
 
 
+NOVEMBER = ("p20261101", None, month(12))
+DECEMBER = ("p20261201", month(12), month(1, 2027))
+
+
 @pytest.mark.parametrize(("cells", "now", "upper", "grid", "expected"), [
     # nothing is there: the current range and those made ahead
-    ([], datetime(2026, 11, 23), month(1, 2027), MONTHS, [("p20261101", None, month(12)), ("p20261201", month(12), month(1, 2027))]),
+    ([], datetime(2026, 11, 23), month(1, 2027), MONTHS, [NOVEMBER, DECEMBER]),
     # a long stretch without rows is one partition
     ([month(1, 1970), month(10)], datetime(2026, 11, 23), month(12), MONTHS, [
-        ("p19700101", None, month(2, 1970)), ("p19700201", month(2, 1970), month(10)), ("p20261001", month(10), month(11)),
-        ("p20261101", month(11), month(12))]),
+        ("p19700101", None, month(2, 1970)), ("p19700201", month(2, 1970), month(10)),
+        ("p20261001", month(10), month(11)), ("p20261101", month(11), month(12))]),
     # rows ahead of now
-    ([month(12)], datetime(2026, 11, 23), month(1, 2027), MONTHS, [("p20261101", None, month(12)), ("p20261201", month(12), month(1, 2027))]),
-    ([-10, 0, 50], 55, 80, TENS, [("pm10", None, 0), ("p0", 0, 10), ("p10", 10, 50), ("p50", 50, 60), ("p60", 60, 70), ("p70", 70, 80)]),
+    ([month(12)], datetime(2026, 11, 23), month(1, 2027), MONTHS, [NOVEMBER, DECEMBER]),
+    ([-10, 0, 50], 55, 80, TENS, [
+        ("pm10", None, 0), ("p0", 0, 10), ("p10", 10, 50), ("p50", 50, 60), ("p60", 60, 70), ("p70", 70, 80)]),
     # the interval was changed since
     ([0, 10], 15, 25, TENS, [("p0", None, 10), ("p10", 10, 20), ("p20", 20, 25)]),
 ])  # fmt: skip

@@ -27,7 +27,7 @@ class Away:
         high = spelled(self.high, grid.kind) if self.high is not None else "the end"
         return (
             f"{table} has no rows from {low} to {high} any more: the range has been retired (state {self.state}); "
-            "restore it and replay the row, or discard the row"
+            "restore it (`millstream retention restore`) and replay the row, or discard the row"
         )
 
 
