@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from millstream_api import RunReport
 from millstream_api.retentionpolicy import PartitionBy
 from millstream_pipelines.retention.ondemand import remember
+from millstream_pipelines.runner import execute
+from millstream_pipelines.sources.base import Slice
 from millstream_pipelines.warehouses._postgres.cells import Away, merged, sorted_out
 from postgres_pair import Pair, done, pair
 from retained import patient
@@ -38,6 +41,15 @@ def partitioned(pair: Pair, kind: str = "timestamptz", made: str = "FROM ('2026-
         interval = "1000" if kind == "bigint" else "1 month"
         kinds = {"bigint": "integer"}
         remember(ddl, "raw.t", BY.model_copy(update={"interval": interval}), kinds.get(kind, kind))  # type: ignore[arg-type]
+
+
+def retired(pair: Pair) -> None:
+    """Note that everything before 2026 has been retired."""
+    pair.warehouse.execute(
+        "INSERT INTO _millstream.retired (policy, table_name, partition, oid, column_name, kind, low, high, time_zone, "
+        "state) VALUES ('p', 'raw.t', 'raw.t_p20251201', 0, 'at', 'timestamptz', NULL, '2026-01-01 00:00:00+00', "
+        "'Etc/UTC', 'archived')"
+    )
 
 
 def rows(pair: Pair, at: str = "timestamptz '2025-01-15' + n * interval '6 hours'", count: int = ROWS) -> None:
@@ -96,11 +108,7 @@ RETIRED = [
 @pytest.mark.parametrize(("path", "rule", "counts"), RETIRED)
 def test_rows_of_a_retired_range(path: str, rule: str, counts: tuple[int, int, int] | None, pair: Pair) -> None:
     partitioned(pair)
-    pair.warehouse.execute(
-        "INSERT INTO _millstream.retired (policy, table_name, partition, oid, column_name, kind, low, high, time_zone, "
-        "state) VALUES ('p', 'raw.t', 'raw.t_p20251201', 0, 'at', 'timestamptz', NULL, '2026-01-01 00:00:00+00', "
-        "'Etc/UTC', 'archived')"
-    )
+    retired(pair)
     rows(pair, "timestamptz '2026-01-01' + (n - 101) * interval '1 hour'", 1000)
     report = pair.run(contract={"rows": rule}, **PATHS[path])
     if counts is None:
@@ -118,6 +126,19 @@ def test_rows_of_a_retired_range(path: str, rule: str, counts: tuple[int, int, i
         assert "restore it" in message
 
 
+def test_slices_are_published_into_partitions_made_for_them(pair: Pair) -> None:
+    partitioned(pair)
+    retired(pair)
+    rows(pair, "timestamptz '2026-01-01' + (n - 101) * interval '1 hour'", 1000)
+    pair.stream |= {"writeDisposition": "replace"}
+    request = pair.request()
+    reports = [execute(replace(request, shard=Slice(index, 2))) for index in range(2)]
+    assert [report.published for report in reports] == [False, True], reports[-1].message
+    assert done(reports[1]) == (1000, 900, 100)
+    assert parts(pair) == ["t_first", "t_p20260201"]
+    assert pair.warehouse.execute("SELECT DISTINCT rule FROM _millstream.quarantine") == [("retired",)]
+
+
 def test_two_loads_that_need_the_same_partitions(pair: Pair) -> None:
     partitioned(pair)
     rows(pair)
@@ -127,10 +148,6 @@ def test_two_loads_that_need_the_same_partitions(pair: Pair) -> None:
         other = Pair(pair.source, pair.warehouse)
         other.stream |= {"filter": f"id % 4 = {number}"}
         request = other.request()
-        from dataclasses import replace
-
-        from millstream_pipelines.runner import execute
-
         plan = request.plan.model_copy(update={"name": f"paths-{number}"})
         reports.append(execute(replace(request, plan=plan)))
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.batch import Position
