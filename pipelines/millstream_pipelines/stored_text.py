@@ -36,6 +36,7 @@ _SHAPES = {
 # An exponent or a row of digits that no double holds; numeric ends at 131072 digits before and 16383 behind the point.
 _VAST = r"[0-9][eE][+-]?[0-9]{3}|[0-9]{300}"
 _VAST_NUMBER = re.compile(_VAST)
+_LARGE_EXPONENT = r"[eE][+-]?[0-9]{4}"
 _MAX_EXPONENT, _MAX_SCALE = 131_071, 16_383
 _RANGE = r"^\s*(?:(?i:empty)|[\[(].*,.*[\])])\s*$"
 _ARRAY = r"(?s)^\s*(?:\[[0-9:\[\]-]+\]=)?\{.*\}\s*$"
@@ -64,7 +65,8 @@ def valid(text: pa.StringArray, target: str) -> pa.StringArray:
         return _matching(text, rf"^[01]{{{int(first or 1)}}}$")
     if base.endswith(("range", "multirange")):
         return text if base.endswith("multirange") else _matching(text, _RANGE)
-    return _matching(text, _SHAPES[base]) if base in _SHAPES else text
+    found = _matching(text, _SHAPES[base]) if base in _SHAPES else text
+    return _possible_numbers(found) if base == "numeric" else found
 
 
 @cache
@@ -86,6 +88,24 @@ def _digits(precision: int, scale: int) -> str:
 def _kept(text: pa.StringArray, keep: pa.BooleanArray) -> pa.StringArray:
     """Return `text` itself, without a copy, when nothing is refused."""
     return text if keep.true_count == len(text) - text.null_count else only(text, keep)
+
+
+def _possible_numbers(text: pa.StringArray) -> pa.StringArray:
+    """Keep numbers that `numeric` can hold; all but a few are told by their length and exponent."""
+    vast = pc.or_(pc.greater_equal(pc.binary_length(text), _MAX_SCALE), pc.match_substring_regex(text, _LARGE_EXPONENT))
+    if not pc.fill_null(vast, False).true_count:
+        return text
+    kept = [
+        value if not big or _fits_numeric(value) else None
+        for value, big in zip(text.to_pylist(), vast.to_pylist(), strict=True)
+    ]
+    return pa.array(kept, pa.string())
+
+
+def _fits_numeric(digits: str) -> bool:
+    found = Decimal(digits.strip())
+    exponent = found.as_tuple().exponent
+    return not isinstance(exponent, int) or (found.adjusted() <= _MAX_EXPONENT and exponent >= -_MAX_SCALE)
 
 
 def _matching(text: pa.StringArray, pattern: str) -> pa.StringArray:
@@ -127,11 +147,8 @@ def _is_vast_json(value: str, base: str) -> bool:
     """Return whether a document with numbers beyond a double is JSON; in jsonb they must fit `numeric`."""
 
     def number(digits: str) -> str:
-        if base == "jsonb":
-            found = Decimal(digits)
-            exponent = found.as_tuple().exponent
-            if found.adjusted() > _MAX_EXPONENT or not isinstance(exponent, int) or exponent < -_MAX_SCALE:
-                raise ValueError(digits)
+        if base == "jsonb" and not _fits_numeric(digits):
+            raise ValueError(digits)
         return digits
 
     def refuse(word: str) -> str:

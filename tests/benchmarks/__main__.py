@@ -45,7 +45,10 @@ def main() -> int:
         server.sql(dataset.source("source", options.rows), dataset.source("source_tenth", bench.tenth), "ANALYZE")
         deadline = time.monotonic() + options.minutes * 60
         found = [_measured(LINES[name](bench), options.rounds, deadline) for name in options.only]
-        others = peers.compared(bench, options.peers, options.peer_rows) if options.peers else []
+        works = [name for name in peers.WORKS if name in options.only]
+        others = (
+            peers.compared(bench, options.peers, works, options.peer_rows, options.patience) if options.peers else []
+        )
     print(f"{options.rows:,} rows × {len(dataset.COLUMNS)} columns, medians; goal for memory: {Line.goal_rss_mib} MiB")
     print(f"server: {settings}\n")
     print(rendered(found))
@@ -72,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30, help="begin nothing new after that long (default 30)")
     parser.add_argument("--peers", default="", help=f"install and measure these too: {', '.join(peers.PEERS)}")
     parser.add_argument("--peer-rows", type=int, default=300_000, help="rows for the peers (default 300,000)")
+    parser.add_argument("--patience", type=float, default=60, help="cut a peer off after that many limits (default 60)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
     options.rows = 300_000 if options.quick else options.rows
@@ -94,6 +98,8 @@ def _measured(line: Line, rounds: int, deadline: float) -> dict[str, Any]:
     except (SystemExit, subprocess.CalledProcessError) as error:  # one line's failure leaves the others their figures
         _say(str(error))
         return {"line": line.name, "failed": str(error)}
+    finally:
+        line.clear()
 
 
 def _say(text: str) -> None:

@@ -103,6 +103,12 @@ class Line:
         """Run ours over a tenth of the rows, for its memory."""
         raise NotImplementedError
 
+    def clear(self) -> None:
+        """Drop what the line has made, so that all lines together need no more disk than the largest."""
+        self.server.sql("DROP SCHEMA IF EXISTS raw CASCADE", "CHECKPOINT")
+        for path in self.bench.files.iterdir():
+            path.unlink()
+
     def same(self, wanted: Content, got: Content) -> None:
         """Compare count and content; SystemExit names the columns that differ."""
         want, have = self.server.rows(wanted.query())[0], self.server.rows(got.query())[0]

@@ -11,19 +11,36 @@ from tests.benchmarks.line import Line
 _SET = ", ".join(f"{name} = s.{name}" for name in dataset.COLUMNS if name != "id")
 _NAMES = ", ".join(dataset.COLUMNS)
 _VALUES = ", ".join(f"s.{name}" for name in dataset.COLUMNS)
-_STATEMENTS: Mapping[str, tuple[str, ...]] = {
-    "MERGE": (
-        f"""MERGE INTO raw.merge t USING stage s ON t.id = s.id WHEN MATCHED THEN UPDATE SET {_SET}
-        WHEN NOT MATCHED THEN INSERT ({_NAMES}) VALUES ({_VALUES})""",
-    ),
-    "ON CONFLICT": (
-        f"INSERT INTO raw.merge SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {_SET.replace('s.', 'excluded.')}",
-    ),
-    "delete+insert": (
-        "DELETE FROM raw.merge t USING stage s WHERE t.id = s.id",
-        "INSERT INTO raw.merge SELECT * FROM stage",
-    ),
-}
+
+
+def statements(table: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the ways to bring the table `stage` into another by hand."""
+    conflict = _SET.replace("s.", "excluded.")
+    return {
+        "MERGE": (
+            f"""MERGE INTO {table} t USING stage s ON t.id = s.id WHEN MATCHED THEN UPDATE SET {_SET}
+            WHEN NOT MATCHED THEN INSERT ({_NAMES}) VALUES ({_VALUES})""",
+        ),
+        "ON CONFLICT": (f"INSERT INTO {table} SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {conflict}",),
+        "delete+insert": (
+            f"DELETE FROM {table} t USING stage s WHERE t.id = s.id",
+            f"INSERT INTO {table} SELECT * FROM stage",
+        ),
+    }
+
+
+def change(table: str, base: int, count: int) -> list[str]:
+    """Return the SQL that makes changed rows of a table of `base` rows: nine tenths are known keys spread over it, one
+    tenth is new; every one has other values."""
+    key = f"CASE WHEN id % 10 < 9 THEN (id - {base}) * 10 % {base} + 1 ELSE id END"
+    values = ", ".join(key if name == "id" else "'changed'" if name == "note" else name for name in dataset.COLUMNS)
+    return [
+        dataset.source("made", count, first=base + 1),
+        f"CREATE TABLE {table} (LIKE made)",
+        f"INSERT INTO {table} SELECT {values} FROM made",
+        f"ALTER TABLE {table} ADD PRIMARY KEY (id)",
+        "DROP TABLE made",
+    ]
 
 
 class Merge(Line):
@@ -40,18 +57,7 @@ class Merge(Line):
         base, rows = self.bench.rows, self.rows
         source = {"type": "postgres", "config": self.server.config}
         for table, count in (("changed", rows), ("changed_tenth", max(rows // 10, 1))):
-            # Nine tenths are known keys spread over the table, one tenth is new; every one has other values.
-            key = f"CASE WHEN id % 10 < 9 THEN (id - {base}) * 10 % {base} + 1 ELSE id END"
-            values = ", ".join(
-                key if name == "id" else "'changed'" if name == "note" else name for name in dataset.COLUMNS
-            )
-            self.server.sql(
-                dataset.source("made", count, first=base + 1),
-                f"CREATE TABLE {table} (LIKE made)",
-                f"INSERT INTO {table} SELECT {values} FROM made",
-                f"ALTER TABLE {table} ADD PRIMARY KEY (id)",
-                "DROP TABLE made",
-            )
+            self.server.sql(*change(table, base, count))
             suffix = table.removeprefix("changed")
             stream = {
                 "name": f"public.{table}",
@@ -71,7 +77,7 @@ class Merge(Line):
         )
 
     def limits(self) -> Mapping[str, Callable[[], float]]:
-        def written(statements: tuple[str, ...]) -> float:
+        def written(chosen: tuple[str, ...]) -> float:
             self.before()
             self.server.sql("CHECKPOINT")
             return self.server.piped(
@@ -79,11 +85,11 @@ class Merge(Line):
                 "CREATE TEMP TABLE stage (LIKE changed)",
                 "COPY stage FROM STDIN (FORMAT binary)",
                 "ANALYZE stage",
-                *statements,
+                *chosen,
                 flags="-qX1",
             )
 
-        return {name: (lambda found=statements: written(found)) for name, statements in _STATEMENTS.items()}
+        return {name: (lambda found=chosen: written(found)) for name, chosen in statements("raw.merge").items()}
 
     def verify(self, found: Run) -> None:
         wanted = dataset.Content(
@@ -94,3 +100,7 @@ class Merge(Line):
 
     def tenth(self) -> Run | None:
         return run(self.bench.folder, "merge_tenth")
+
+    def clear(self) -> None:
+        self.server.sql("DROP TABLE IF EXISTS changed, changed_tenth")
+        super().clear()

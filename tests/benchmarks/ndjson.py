@@ -94,6 +94,10 @@ class Ndjson(Line):
     def tenth(self) -> Run | None:
         return run(self.bench.folder, f"{self.name}_tenth")
 
+    def clear(self) -> None:
+        self.server.sql("DROP TABLE IF EXISTS records, records_tenth")
+        super().clear()
+
 
 class Nested(Ndjson):
     name = "nested"

@@ -67,3 +67,7 @@ class Rules(Line):
 
     def tenth(self) -> Run | None:
         return run(self.bench.folder, "rules_tenth")
+
+    def clear(self) -> None:
+        self.server.sql("DROP TABLE IF EXISTS dirty, dirty_tenth")
+        super().clear()

@@ -18,7 +18,7 @@ class TestKeys(PostgresCase, DeletesCase):
     """Keys that travel as text."""
 
     def test_texts_that_are_no_value_are_no_key(self) -> None:
-        schema = Schema((Column("id", "numeric"), Column("name", "text")))
+        schema = Schema((Column("id", "numeric(60,2)"), Column("name", "text")))
         load = self.open().load(self.merging())
         self.loaded(load, ("1.0", "a"), ("2.50", "b"), ("1", "c"), schema=schema)
         assert isinstance(load, SweepingLoad)

@@ -54,10 +54,9 @@ def _lines(block: bytes) -> pa.StringArray | None:
     A value that goes on in another line, or a `null`, of which Arrow would make a row, then cannot be in a block with
     as many values as lines.
     """
-    pieces = block.split(b"\n")
+    pieces = block.splitlines(keepends=True)
     bounded = block.count(b"}\n{") + block.count(b"}\r\n{") == len(pieces) - 1
     if not bounded or not block.startswith(b"{") or not block.endswith((b"}", b"}\r")):
         return None
-    ends = array("i", accumulate((len(piece) + 1 for piece in pieces), initial=0))
-    ends[-1] -= 1
+    ends = array("i", accumulate(map(len, pieces), initial=0))
     return pa.StringArray.from_buffers(len(pieces), pa.py_buffer(ends), pa.py_buffer(block))

@@ -15,6 +15,7 @@ from pgpq import schema as pg
 from millstream_pipelines import moments
 from millstream_pipelines.raw_copy import TRAILER
 from millstream_pipelines.schema import Schema
+from millstream_pipelines.warehouses._postgres.numeric_binary import numeric_bytes
 
 _SLICE_BYTES = 2 * 1024 * 1024  # of a batch: it is never in memory twice
 
@@ -40,6 +41,8 @@ def _converted(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
 def _sendable(values: pa.Array, sql_type: str) -> pa.Array:
     if sql_type == "uuid" and not pa.types.is_fixed_size_binary(values.type):
         return uuid_bytes(values)
+    if sql_type == "numeric":
+        return numeric_bytes(values)
     # As numbers: the encoder's own shift from Unix's epoch to PostgreSQL's refuses infinity.
     return moments.server_numbers(values) if sql_type in ("date", "timestamp", "timestamptz") else values
 

@@ -8,7 +8,7 @@ from millstream_pipelines.schema import Column, is_decimal
 
 _NATIVE = re.compile(
     r"smallint|integer|bigint|real|double precision|boolean|date|time|timestamp|timestamptz|bytea|text|json|jsonb|uuid"
-    r"|character varying(\(\d+\))?|character(\(\d+\))?|numeric\(\d+(,\d+)?\)"
+    r"|character varying(\(\d+\))?|character(\(\d+\))?|numeric(\(\d+(,\d+)?\))?"
 )
 
 
