@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +43,20 @@ class Tally:
 
 
 class Bench:
-    """Plays one case. `typical_s`: how long an attempt takes, for faults at random instants."""
+    """Plays one case. `typical_s`: how long an attempt takes, for faults at random instants.
+
+    `lake`: where Parquet files go, in place of a folder.
+    """
 
     def __init__(
-        self, case: Case, database: Postgres, warm: Warm, folder: Path, typical_s: float, crash: Crash | None = None
+        self,
+        case: Case,
+        database: Postgres,
+        warm: Warm,
+        folder: Path,
+        typical_s: float,
+        crash: Crash | None = None,
+        lake: Mapping[str, Any] | None = None,
     ) -> None:
         self.case, self.database, self.warm, self.folder = case, database, warm, folder
         self.tally = Tally(cases=1)
@@ -60,7 +70,7 @@ class Bench:
         self._alive: list[Attempt] = []
         folder.mkdir(parents=True, exist_ok=True)
         self._file = str(folder / "warehouse.duckdb")
-        self._lake = {"url": str(folder / "lake"), "commitRows": BATCH_ROWS}
+        self._lake = {"url": str(folder / "lake"), "commitRows": BATCH_ROWS, **(lake or {})}
         self._session = truth.Session(database)
         self._session.ask(manifest.create(case))
         self._session.ask(manifest.source_rows(case, 1, case.rows))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -24,14 +26,23 @@ Row = dict[str, Any]
 
 
 def fill(connection: duckdb.DuckDBPyConnection, store: Store, owner: str) -> None:
-    """Make the tables anew."""
+    """Make the tables anew. A stream that had another target before is shown there as `stream@schema.table`."""
     with translating(owner, "reading the logs"):
         connection.execute("DROP SCHEMA IF EXISTS _millstream CASCADE")
     metadata.migrate(connection, owner)
+    logs = {f"{schema}.{table}": TableLog(store, schema, table, owner) for schema, table in tables(store)}
+    newest: dict[tuple[str, str], tuple[datetime, str]] = {}
+    for table, log in logs.items():
+        for state in log.read().streams.values():
+            at = (state.renewed_at, table)
+            newest[state.pipeline, state.stream] = max(at, newest.get((state.pipeline, state.stream), at))
+
+    def shown(table: str, state: StreamState) -> str:
+        return state.stream if newest[state.pipeline, state.stream][1] == table else f"{state.stream}@{table}"
+
     with translating(owner, "reading the logs"):
-        for schema, table in tables(store):
-            log = TableLog(store, schema, table, owner)
-            _fill_table(connection, store, log)
+        for table, log in logs.items():
+            _fill_table(connection, store, log, partial(shown, table))
         _insert(connection, "runs", _runs(store))
         _insert(connection, "checks", _checks(store))
 
@@ -51,32 +62,34 @@ def record(store: Store, pipeline: str, run: str, report: RunReport, finished_at
         attempt += 1
 
 
-def _fill_table(connection: duckdb.DuckDBPyConnection, store: Store, log: TableLog) -> None:
-    states: dict[tuple[str, str], StreamState] = {}
+def _fill_table(
+    connection: duckdb.DuckDBPyConnection, store: Store, log: TableLog, shown: Callable[[StreamState], str]
+) -> None:
     ledger: list[Row] = []
     for commit in log.commits():
-        states[commit.state.pipeline, commit.state.stream] = commit.state
+        if commit.number > log.state.number:
+            break  # later than what the states say
         if commit.ledger is not None:
-            ledger.append(_ledger_row(commit))
+            ledger.append(_ledger_row(commit, shown(commit.state)))
         for item in commit.quarantine:
             _insert(connection, "quarantine", _set_aside(store, f"{log.folder}/{item.key}"))
     _insert(connection, "ledger", iter(ledger))
-    _insert(connection, "state", (_state_row(state) for state in states.values()))
+    _insert(connection, "state", (_state_row(state, shown(state)) for state in log.state.streams.values()))
 
 
-def _state_row(state: StreamState) -> Row:
+def _state_row(state: StreamState, stream: str) -> Row:
     return {
-        "pipeline": state.pipeline, "stream": state.stream, "epoch": state.epoch, "holder": state.holder,
+        "pipeline": state.pipeline, "stream": stream, "epoch": state.epoch, "holder": state.holder,
         "run": state.run, "refresh_run": state.refresh_run, "renewed_at": state.renewed_at.isoformat(),
         "seq": state.seq, "position": _json(state.position),
     }  # fmt: skip
 
 
-def _ledger_row(commit: Commit) -> Row:
+def _ledger_row(commit: Commit, stream: str) -> Row:
     state, found = commit.state, commit.ledger
     assert found is not None, "asked before"  # noqa: S101
     return {
-        "pipeline": state.pipeline, "stream": state.stream, "seq": found.seq, "run": state.run, "epoch": state.epoch,
+        "pipeline": state.pipeline, "stream": stream, "seq": found.seq, "run": state.run, "epoch": state.epoch,
         "committed_at": commit.at.isoformat(), "target": found.target,
         **{name: found.counts.get(name, 0) for name in _COUNTS}, "bytes": found.counts.get("bytes_read", 0),
         "content_hash": found.content_hash, "position": _json(found.position), "origin": found.origin,

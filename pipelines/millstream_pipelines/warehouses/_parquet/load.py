@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -30,6 +31,7 @@ from millstream_pipelines.warehouses.row_json import message_text, row_text, sto
 from millstream_pipelines.warehouses.set_aside import Replaying
 
 _MIB = 1024 * 1024
+_log = logging.getLogger(__name__)
 
 
 class ParquetLoad:
@@ -94,7 +96,8 @@ class ParquetLoad:
         sent, columns = fit(self._spec.target, known, schema, self._spec.contract)
         changed = known is None or list(columns) != list(known)
         if changed and not self._open:
-            self._log.publish(lambda state: self._commit(state, "shape", columns=_documents(columns)))
+            self._log.publish(lambda state: self._shape_commit(state, columns))
+            columns = self._log.state.shape or columns
         self._shaped_inside = self._shaped_inside or (changed and self._open)
         self._sent, self._columns = respelled(sent, columns), columns
         return sent
@@ -208,6 +211,9 @@ class ParquetLoad:
             columns=None if columns is None or columns == state.shape else _documents(columns),
         )  # fmt: skip
 
+    def _shape_commit(self, state: TableState, columns: Schema) -> Commit:
+        return self._commit(state, "shape", columns=_documents(joined(self.target, state.shape, columns)))
+
     def _commit(self, state: TableState, kind: Any, after: dict[str, Any] | None = None, **said: Any) -> Commit:
         """Return the next commit of this attempt. SupersededError when the newest state knows a later epoch."""
         mine = state.stream(self._spec.pipeline, self._spec.state)
@@ -226,7 +232,10 @@ class ParquetLoad:
         if self._shaped_inside:
             self._sent = self._columns = None
         self._reset()
-        self._store.remove([f"{self._log.folder}/{key}" for key in keys])
+        try:
+            self._store.remove([f"{self._log.folder}/{key}" for key in keys])
+        except MillstreamError as error:  # the next attempt removes them; what led here is the error that counts
+            _log.warning("files of an attempt that was given up: %s", error)
 
     def replaying(self) -> Replaying:
         """Refuse: rows come back where a key can be compared."""

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from millstream_pipelines.errors import MillstreamError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._duckdb.connection import rows, translating
 from millstream_pipelines.warehouses._parquet import history
@@ -53,18 +54,21 @@ class Looking:
         if "_millstream" in sql and not self._filled:
             history.fill(self._connection, self._store, self._owner)
             self._filled = True
-        for found in set(_TABLE.findall(sql)):
-            schema, table = (part.replace('""', '"') for part in found)
-            if schema != "_millstream":
-                self._register(schema, table, sql)
-        with translating(self._owner, "asking the warehouse"):
-            return rows(self._connection, sql)
+        named = {tuple(part.replace('""', '"') for part in found) for found in _TABLE.findall(sql)}
+        made = [self._register(schema, table, sql) for schema, table in named if schema != "_millstream"]
+        views = [view for view in made if view is not None]
+        try:
+            with translating(self._owner, "asking the warehouse"):
+                return rows(self._connection, sql)
+        except MillstreamError as error:
+            failed = next((view.failure for view in views if view.failure is not None), None)
+            raise failed or error from error
 
     def close(self) -> None:
         """Forget everything."""
         self._connection.close()
 
-    def _register(self, schema: str, table: str, sql: str) -> None:
+    def _register(self, schema: str, table: str, sql: str) -> _Rows | None:
         log = TableLog(self._store, schema, table, self._owner)
         pending = self._pending((schema, table))
         if pending is not None:
@@ -72,7 +76,7 @@ class Looking:
         elif (shape := log.read().shape) is not None:
             columns, files = shape, log.state.files
         else:
-            return
+            return None
         view = _Rows(self._store, log.folder, _named_in(columns, sql), files)
         name = f"millstream_{len(self._known)}"
         with translating(self._owner, f"reading {schema}.{table}"):
@@ -80,6 +84,7 @@ class Looking:
             self._connection.register(name, view)
             self._connection.execute(f"CREATE OR REPLACE VIEW {quote(schema)}.{quote(table)} AS FROM {name}")
         self._known.add((schema, table))
+        return view
 
 
 def _named_in(columns: Schema, sql: str) -> Schema:
@@ -97,6 +102,8 @@ class _Rows:
     def __init__(self, store: Store, folder: str, columns: Schema, files: list[StoredFile]) -> None:
         self._store, self._folder, self._files = store, folder, files
         self._schema = stored_schema(columns)
+        self.failure: MillstreamError | None = None
+        """What went wrong under a scan: the engine only hands on its text."""
 
     def __arrow_c_schema__(self) -> Any:
         return self._schema.__arrow_c_schema__()
@@ -105,9 +112,13 @@ class _Rows:
         return pa.RecordBatchReader.from_batches(self._schema, self._batches()).__arrow_c_stream__(requested_schema)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        for item in self._files:
-            with closing(self._store.incoming(f"{self._folder}/{item.key}")) as opened:
-                yield from self._of_file(opened)
+        try:
+            for item in self._files:
+                with closing(self._store.incoming(f"{self._folder}/{item.key}")) as opened:
+                    yield from self._of_file(opened)
+        except MillstreamError as error:
+            self.failure = error
+            raise
 
     def _of_file(self, opened: IO[bytes]) -> Iterator[pa.RecordBatch]:
         file = pq.ParquetFile(pa.PythonFile(opened, mode="r"), pre_buffer=False, buffer_size=1 << 20)
