@@ -108,8 +108,9 @@ class Archive(ApiModel):
     url: str = Field(
         min_length=1,
         max_length=1024,
-        pattern=r"^(s3|gs|file)://.+$",
-        description="`s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`.",
+        pattern=r"^((s3|gs|file)://|\.{1,2}/).+$",
+        description="`s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`; for the command also a path "
+        "relative to the manifest, such as `./archive`.",
     )
     endpoint: str | None = Field(default=None, max_length=1024, description="Endpoint of an S3-compatible store.")
     region: str | None = Field(default=None, max_length=64, description="Region of the bucket.")

@@ -29,6 +29,7 @@ TESTED = {
     "13-nested",
     "14-history",
     "15-parquet",
+    "16-retention",
     "demo-nycflights",
 }
 
@@ -246,6 +247,31 @@ def test_parquet(place: Place, tmp_path: Path) -> None:
         assert found.project("id, amount::VARCHAR, tags").fetchall() == [
             (1, "120.50", ["new", "gift"]), (2, "80.00", []), (4, "9999999999.99", ["a, b"]), (5, "42.00", ["old"]),
         ]  # fmt: skip
+
+
+def test_retention(place: Place, tmp_path: Path) -> None:
+    folder = shutil.copytree(EXAMPLES / "16-retention", tmp_path / "examples" / "16-retention")
+
+    def policy(command: str, *options: str) -> Any:
+        return place.run(folder, command=f"retention {command}", options=options)["policies"]["flights"]
+
+    assert "waits for its first load" in policy("run")["message"]
+    assert place.totals(folder) == [(600, 600, 0)]
+    partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'kept.flights'::regclass"
+    assert place.ask(partitions) == [(12,)]
+    steps = policy("plan")["retention"]["plan"]
+    assert [step.get("blockedBy", "") for step in steps if step["step"] == "detach"].count("hold 'case-4711'") == 1
+    message = policy("run")["message"]
+    assert "10 detached, 10 archived and verified, 10 dropped; 1 blocked by hold 'case-4711'" in message
+    assert place.ask("SELECT count(*) FROM kept.flights") == [(100,)]
+    assert len(list((tmp_path / ".millstream" / "archive").rglob("_manifest.json"))) == 10
+    where = ("--table", "kept.flights")
+    sql = "SELECT count(*) FROM archive"
+    asked = place.run(folder, command="retention query", options=(*where, sql))
+    assert asked["rows"] == [[500]]
+    back = policy("restore", *where, "--from", "2013-01-01", "--to", "2013-02-01")
+    assert back["message"].startswith("1 ranges of kept.flights restored and attached, 50 rows")
+    assert place.ask("SELECT count(*) FROM kept.flights") == [(150,)]
 
 
 def test_nested(place: Place) -> None:

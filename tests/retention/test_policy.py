@@ -196,7 +196,6 @@ def test_a_run_that_was_killed_before_its_detach_leaves_the_decision_open(flight
 
 
 def test_limits_of_size_and_rows(flights: Postgres, tmp_path: Path) -> None:
-    flights.execute("ANALYZE raw.flights")
     assert "2 detached" in done(carried_out(flights, spec(keep={"rows": 300})))
     assert "4 detached" in done(carried_out(flights, spec(tmp_path, keep={"size": "1k"})))
     assert attached(flights) == ["p20140201", "p20140301", "p20140401", "p20140501"]

@@ -85,7 +85,11 @@ def plan_policy(catalog: Catalog, policy: Manifest) -> Planned:
         secrets["archive"] = _secret(catalog, policy, spec.archive.secret_ref.name, fields, findings)
     if findings:
         raise ManifestError(findings)
-    kept = spec.model_copy(update={"suspend": False, "pod": None})
+    archive = spec.archive
+    if archive is not None and archive.url.startswith("."):
+        folder = policy.document.path.resolve().parent
+        archive = archive.model_copy(update={"url": f"file://{os.path.normpath(folder / archive.url)}"})
+    kept = spec.model_copy(update={"suspend": False, "pod": None, "archive": archive})
     plan = RunPlan(action="retain", namespace=policy.namespace, name=policy.name, warehouse=endpoint, policy=kept)
     return Planned(plan, secrets)
 

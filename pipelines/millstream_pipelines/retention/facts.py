@@ -24,6 +24,8 @@ class Partition:
     high: Value | None
     bytes: int = 0
     rows: int = 0
+    """As PostgreSQL estimates; 0 also where nobody has looked yet (`is_counted`)."""
+    is_counted: bool = True
     detaching: bool = False
     """A DETACH CONCURRENTLY that was begun and not ended."""
 
@@ -57,7 +59,7 @@ WHERE c.oid = to_regclass(%s)
 _PARTITIONS = """
 SELECT n.nspname || '.' || c.relname, pg_get_expr(c.relpartbound, c.oid), c.relkind,
   (SELECT coalesce(sum(pg_total_relation_size(r.relid)), 0) FROM pg_partition_tree(c.oid) r WHERE r.isleaf)::bigint,
-  greatest(c.reltuples, 0)::bigint, i.inhdetachpending
+  c.reltuples::bigint, i.inhdetachpending
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = to_regclass(%s)
 """
@@ -97,7 +99,7 @@ def _partitions(ddl: Ddl, quoted: str, kind: Kind) -> list[Partition]:
         if match is None:  # DEFAULT
             continue
         low, high = (None if "VALUE" in text else parsed(text.strip("'"), kind) for text in match.groups())
-        found.append(Partition(name, low, high, size, rows, pending))
+        found.append(Partition(name, low, high, size, max(0, rows), rows >= 0, pending))
     return found
 
 

@@ -7,14 +7,17 @@ from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.spans import Kind
 
 
-def remember(ddl: Ddl, table: str, by: PartitionBy, kind: Kind) -> None:
-    """Tell loads how a table that a policy owns is cut. Idempotent; each run of the policy says it anew."""
+def remember(ddl: Ddl, table: str, by: PartitionBy, kind: Kind | None) -> None:
+    """Tell loads how a table that a policy owns is cut. Idempotent; each run of the policy says it anew.
+
+    `kind` is None for a table that is still to be made: the load that makes it tells its kind.
+    """
     ddl.rows(
         'INSERT INTO _millstream.partitioned (table_name, column_name, kind, "interval", time_zone, premake) '
         "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (table_name) DO UPDATE SET column_name = EXCLUDED.column_name, "
         'kind = EXCLUDED.kind, "interval" = EXCLUDED."interval", time_zone = EXCLUDED.time_zone, '
         "premake = EXCLUDED.premake, seen_at = now()",
-        (full_name(table), by.column, kind, by.interval, by.time_zone, by.premake),
+        (full_name(table), by.column, kind or "", by.interval, by.time_zone, by.premake),
     )
 
 

@@ -58,6 +58,8 @@ class TableRun:
             if self._turn is None:  # it looks at all rows
                 self._turn = turning.planned_turn(self.ddl, facts, by, self.now)
             return self._turn
+        if facts.shape == "missing" and by is not None:
+            return []
         self._owned(facts)
         if facts.shape == "hypertable":
             old = timescale.chunks(self.ddl, facts.name)
@@ -86,7 +88,9 @@ class TableRun:
     def _remember(self) -> None:
         """Tell loads how the table is cut, so that they make what is missing."""
         facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
-        if facts.shape == "ranges" and by is not None:
+        if facts.shape == "missing" and by is not None:
+            ondemand.remember(self.ddl, facts.name, by, None)
+        elif facts.shape == "ranges" and by is not None:
             ondemand.remember(self.ddl, facts.name, by, facts.kind)
         elif facts.shape == "ranges":
             ondemand.forget(self.ddl, facts.name)
@@ -99,6 +103,8 @@ class TableRun:
         blocked = [] if self.failure is not None else [step for step in self.plan() if step.blocked_by]
         done = [f"{count} {_DONE[step]}" for step, count in self.done.items() if step in _DONE]
         message = "; ".join(filter(None, [", ".join(done), *self.told]))
+        if facts.shape == "missing":
+            message = "waits for its first load, which makes it with partitions"
         if blocked:
             names = sorted({step.blocked_by for step in blocked})
             message = "; ".join([*filter(None, [message]), f"{len(blocked)} blocked by {'; '.join(names)[:300]}"])
@@ -147,6 +153,8 @@ class TableRun:
             )
 
     def _state(self, facts: TableFacts) -> TableState:
+        if self.chosen.keep.rows is not None:
+            facts = self._counted(facts)
         newest = self._largest(facts.name, facts.column, facts) if facts.kind == "integer" else None
         seen = {
             item.name: self._largest(item.name, item.column, facts)
@@ -157,6 +165,13 @@ class TableRun:
             facts, records.retired(self.ddl, facts.name), self.chosen.by, self.chosen.keep, newest, seen,
             self._over_bytes(), records.restored(self.ddl, facts.name),
         )  # fmt: skip
+
+    def _counted(self, facts: TableFacts) -> TableFacts:
+        """Let PostgreSQL look at partitions that it knows nothing of: a limit of rows rests on its estimate."""
+        unknown = [part.name for part in facts.partitions if not part.is_counted]
+        for name in unknown:
+            self.ddl.alone(f"analyzing {name}", f"ANALYZE {quote_table(name)}", (quote_table(name),))
+        return table_facts(self.ddl, facts.name) if unknown else facts
 
     def _largest(self, table: str, column: str, facts: TableFacts) -> Value | None:
         found = self.ddl.rows(f"SELECT max({quote(column)})::text FROM {quote_table(table)}")[0][0]

@@ -10,6 +10,7 @@ from millstream_api.stream import Contract
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Column, Schema, normalized
 from millstream_pipelines.warehouses._postgres.connection import one, run
+from millstream_pipelines.warehouses._postgres.cut import cut_of, cut_statements
 from millstream_pipelines.warehouses.base import LoadSpec
 from millstream_pipelines.warehouses.fitting import TableShape, allow_new_table, fitted, has_key
 from millstream_pipelines.warehouses.names import quote, quote_table
@@ -50,14 +51,17 @@ def comparable(column: Column) -> str:
     return "::text" if column.type.removesuffix("[]") in _BY_TEXT else ""
 
 
-def create_statements(table: str, schema: Schema, primary_key: tuple[str, ...]) -> list[str]:
-    """Return the DDL that makes a table of this shape, its schema included."""
-    columns = [
-        f"{quote(column.name)} {column.type}{' NOT NULL' if column.name in primary_key else ''}" for column in schema
-    ]
+def create_statements(table: str, schema: Schema, primary_key: tuple[str, ...], cut_by: str | None = None) -> list[str]:
+    """Return the DDL that makes a table of this shape. `cut_by`: the column whose ranges are to be its partitions."""
+    required = {*primary_key, cut_by}
+    columns = [f"{quote(item.name)} {item.type}{' NOT NULL' if item.name in required else ''}" for item in schema]
     if primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quote(name) for name in primary_key)})")
-    return [f"CREATE TABLE IF NOT EXISTS {quote_table(table)} ({', '.join(columns)})"]
+    ending = ""
+    more: list[str] = []
+    if cut_by is not None:
+        ending, *more = cut_statements(table, schema, primary_key, cut_by)
+    return [f"CREATE TABLE IF NOT EXISTS {quote_table(table)} ({', '.join(columns)}){ending}", *more]
 
 
 def schema_statements(connection: Connection, table: str) -> list[str]:
@@ -82,7 +86,8 @@ def fit(
     shape = read_shape(connection, table)
     if shape is None:
         allow_new_table(table, contract)
-        return schema, [*schema_statements(connection, table), *create_statements(table, schema, primary_key)]
+        created = create_statements(table, schema, primary_key, cut_of(connection, table))
+        return schema, [*schema_statements(connection, table), *created]
     fit = fitted(table, shape, schema, contract)
     alter = f"ALTER TABLE {quote_table(table)}"
     return fit.sent, [
