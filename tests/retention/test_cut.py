@@ -13,8 +13,10 @@ SCHEMA = Schema((Column("at", "timestamptz"), Column("id", "bigint"), Column("na
 
 def test_the_statements() -> None:
     assert create_statements("raw.t", SCHEMA, ("at", "id"), "at") == [
-        'CREATE TABLE IF NOT EXISTS "raw"."t" ("at" timestamptz NOT NULL, "id" bigint NOT NULL, "name" text, '
-        'PRIMARY KEY ("at", "id")) PARTITION BY RANGE ("at")',
+        (
+            'CREATE TABLE IF NOT EXISTS "raw"."t" ("at" timestamptz NOT NULL, "id" bigint NOT NULL, "name" text, '
+            'PRIMARY KEY ("at", "id")) PARTITION BY RANGE ("at")'
+        ),
         "UPDATE _millstream.partitioned SET kind = 'timestamptz' WHERE table_name = 'raw.t'",
     ]
     assert create_statements("t", SCHEMA, (), "id")[1].endswith("kind = 'integer' WHERE table_name = 'public.t'")
