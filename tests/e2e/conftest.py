@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -143,3 +144,6 @@ def place(installed: TestNode, postgres_server: Postgres, s3_server: S3) -> Iter
     place.secret("landing-s3", accessKeyId=s3_server.access_key, secretAccessKey=s3_server.secret_key)
     yield place
     installed.kubectl.delete("namespace", NAMESPACE)  # while the operator is there; later tests start their own
+    for database in ("dw", "shop"):  # the servers are the session's, and the next file begins anew
+        postgres_server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+    shutil.rmtree(s3_server.folder / "landing")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from api.live import Body, Cluster, eventually
+from api.live import AGENT, Body, Cluster, eventually
 from api.manifests import manifest, warehouse_spec
 from api.policies import DROP, HELD, table
 from millstream_api import RetentionReport, StreamReport
@@ -79,18 +80,17 @@ def test_plan_run_metrics_and_the_end(kept: Cluster) -> None:
     eventually(lambda: 'policy="keep"' not in kept.processes[0].metrics(), "its series to go")
 
 
-def test_an_idle_policy_writes_nothing_and_a_restart_neither(kept: Cluster) -> None:
-    before = [kept.get(POLICY, "keep"), *kept.list("job"), *kept.list("cronjob"), *kept.list("configmap")]
-    kept.processes[0].end()
-    kept.operator("operator-1")
-    kept.policy("probe-of-life", archive=ARCHIVE)  # what is decided after all that was there has been looked at
-    kept.becomes(POLICY, "probe-of-life", "Planning")
-    kept.annotate(POLICY, "keep", "example.com/look=again")
-    kinds = (kept.get(POLICY, "keep"), *kept.list("job"), *kept.list("cronjob"), *kept.list("configmap"))
-    after = {item["metadata"]["uid"]: item for item in kinds}
-    for item in before:
-        now = after[item["metadata"]["uid"]]
-        assert (now.get("spec"), now.get("status")) == (item.get("spec"), item.get("status"))
+def test_a_restart_with_an_unchanged_policy_writes_nothing(kept: Cluster) -> None:
+    process = kept.processes[0]
+    assert process.end() == 0
+    mark = kept.plane.audit.mark()
+    process.start()
+    looked = re.compile(r'controller_runtime_reconcile_total{controller="RetentionPolicy",result="success"} (\d+)')
+    before = eventually(lambda: looked.search(process.metrics()), "a look at the policy")[1]
+    kept.annotate("warehouse", "dw", "example.com/look=again")
+    eventually(lambda: looked.findall(process.metrics())[0] != before, "another look, since its Warehouse changed")
+    written = [item for item in kept.plane.audit.writes(mark, agent=AGENT) if item.namespace == kept.namespace]
+    assert [item for item in written if item.resource != "leases"] == []
 
 
 def test_approval(kept: Cluster) -> None:
