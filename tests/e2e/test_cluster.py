@@ -94,6 +94,21 @@ def test_backfill_loads_its_window_again_and_leaves_the_rest(warehouse: Place) -
     assert (nowhere["phase"], nowhere["exitCode"], nowhere["attempts"]) == ("Failed", 78, 1)
 
 
+def test_rows_that_were_set_aside_are_loaded_after_the_fix(warehouse: Place) -> None:
+    place = warehouse
+    place.apply(memory("late-rows", [{"id": number, "delay": 5 - number} for number in range(10)]))
+    stream = {"name": "rows", "target": "raw.late", "primaryKey": ["id"], "writeDisposition": "merge"}
+    check = {"type": "range", "column": "delay", "min": 0}
+    place.apply(pipeline("late", "late-rows", streams=[stream | {"checks": [check]}]))
+    place.wait("pipeline", "late")
+    status = place.run("late", "late-1")
+    assert (status["rowsLoaded"], status["rowsQuarantined"]) == (6, 4)
+    place.apply(pipeline("late", "late-rows", streams=[stream | {"checks": [check | {"min": -5}]}]))
+    status = place.run("late", "late-mended", trigger="replay")
+    assert (status["phase"], status["rowsLoaded"]) == ("Succeeded", 4), status
+    assert place.rows("SELECT count(*), min(delay) FROM raw.late") == [(10, -4)]
+
+
 def test_scheduled_run_fires_and_is_adopted(warehouse: Place) -> None:
     place = warehouse
     until = time.monotonic() + 2 * TAKES_S
