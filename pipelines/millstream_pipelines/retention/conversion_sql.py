@@ -45,6 +45,11 @@ def locks(table: str, others: Iterable[str]) -> list[str]:
     ]
 
 
+def unchecked(table: str) -> str:
+    """Return the SQL that takes off the check that the rows fit one range."""
+    return f"ALTER TABLE {quote_table(table)} DROP CONSTRAINT IF EXISTS {CHECK}"
+
+
 def aside(t: PlainTable) -> list[str]:
     """Return the SQL that gives the old table, its indexes, keys and sequences other names and frees theirs."""
     schema = quote(schema_of(t.name))
@@ -202,5 +207,6 @@ def switch(t: PlainTable, column: str, upper: Value, kind: Kind) -> list[str]:
 
 
 __all__ = [
-    "CHECK", "before", "grant", "incoming_off", "incoming_on", "locks", "named_before", "schema_of", "switch", "views",
+    "CHECK", "before", "grant", "incoming_off", "incoming_on", "locks", "named_before", "schema_of", "switch",
+    "unchecked", "views",
 ]  # fmt: skip

@@ -6,11 +6,12 @@ changes over in one short transaction, tried again where a lock is not to be had
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from millstream_api.retentionpolicy import PartitionBy
-from millstream_pipelines.errors import ConfigurationError, RetriableError
+from millstream_pipelines.errors import ConfigurationError, MillstreamError, RetriableError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import conversion_sql as sql
 from millstream_pipelines.retention import ondemand
@@ -44,7 +45,7 @@ def plan(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None = No
 
 
 def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None = None) -> str:
-    """Turn the table, and return what was done. Nothing has changed when it raises, but for a CHECK that may stay.
+    """Turn the table, and return what was done. Nothing has changed when it raises.
 
     ConfigurationError names all that stands in the way. RetriableError: a lock was not to be had; run it again. A run
     that was killed is simply run again.
@@ -58,7 +59,12 @@ def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None =
             raise ConfigurationError(refusal(ddl.owner, name, found))
         upper = upper_bound(grid, moment, held, by.premake)
         _checked(ddl, name, by.column, upper, kind)
-        _switch(ddl, table, by.column, upper, kind)
+        try:
+            _switch(ddl, table, by.column, upper, kind)
+        except MillstreamError:
+            with suppress(MillstreamError):  # it would refuse rows one day, if no run ever comes back
+                ddl.together(f"undoing the check of {name}", [sql.unchecked(name)], (quote_table(name),))
+            raise
     reached("converted")
     finish(ddl, name)
     premake(ddl, name, by, grid, upper)
@@ -98,7 +104,7 @@ def _checked(ddl: Ddl, table: str, column: str, upper: Value, kind: Kind) -> Non
     ddl.together(
         doing,
         [
-            f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {sql.CHECK}",  # of a run that was killed
+            sql.unchecked(table),  # of a run that was killed
             f"ALTER TABLE {name} ADD CONSTRAINT {sql.CHECK} CHECK ({condition(column, None, upper, kind)}) NOT VALID",
         ],
         (name,),

@@ -103,6 +103,15 @@ class Copying:
         unique = "UNIQUE " if head.startswith("CREATE UNIQUE ") else ""
         return f"CREATE {unique}INDEX ON {quote_table(self.sql.target)} USING {rest}"
 
+    def is_outgrown(self) -> bool:
+        """Return whether the table has got other columns since the copy was begun."""
+        shape = (
+            "SELECT array_agg(format('%%s %%s', attname, format_type(atttypid, atttypmod)) ORDER BY attnum) "
+            "FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+        )
+        of = [self.ddl.rows(shape, (quote_table(name),))[0][0] for name in (self.name, self.sql.target)]
+        return bool(of[0] != of[1])
+
     def watch(self) -> None:
         old = quote_table(self.found.old)
 

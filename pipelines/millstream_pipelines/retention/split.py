@@ -69,6 +69,10 @@ class _Split(Copying):
         if self.old is None:
             self.drop_copy()
             return self.note("ended", f"{self.found.old} is no partition of {self.name} any more; nothing to split")
+        if self.found.state != "attached" and self.is_outgrown():
+            self.drop_copy()
+            self.set_state("attached")
+            self.reread()
         if self.found.state == "attached" and (refusal := self.prepare()):
             return self.note("whole", refusal)
         if self.found.state == "prepared":

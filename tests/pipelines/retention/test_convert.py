@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg2
 import pytest
 
+from millstream_pipelines.errors import RetriableError
 from millstream_pipelines.retention.convert import convert, plan
+from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import table_facts
-from retained import BY, NOW, furnished, patient
+from retained import BY, NOW, furnished, migrated, patient
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres
 
@@ -97,3 +100,41 @@ def test_no_row_is_looked_at_under_the_lock(kind: str, value: str, interval: str
         assert 'partition constraint for table "t_before" is implied by existing constraints' in told
         assert 'verifying table "t_before"' not in told.rpartition("ATTACH")[2]
     assert postgres_database.execute("SELECT count(*) FROM t") == [(1000,)]
+
+
+def test_who_does_not_let_go_is_named_and_nothing_has_changed(postgres_database: Postgres) -> None:
+    postgres_database.execute("CREATE TABLE events AS SELECT now() AS at")
+    shape = "SELECT relkind::text, relchecks FROM pg_class WHERE relname = 'events'"
+    holder = psycopg2.connect(postgres_database.dsn)
+    try:
+        with Ddl(migrated(postgres_database), "test", 0.05, patience_s=0.3) as ddl:
+            facts = table_facts(ddl, TABLE)
+            with holder.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM events")  # and stays in its transaction
+            with pytest.raises(RetriableError, match=r"held by pid .* SELECT count"):
+                convert(ddl, facts, BY)
+            holder.rollback()
+            assert postgres_database.execute(shape) == [("r", 0)]
+            convert(ddl, facts, BY)
+    finally:
+        holder.close()
+    assert postgres_database.execute(shape) == [("p", 0)]
+
+
+def test_a_table_that_is_altered_meanwhile_is_left_as_it_is(
+    postgres_database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alter(place: str) -> None:
+        if place == "partition-checked":
+            postgres_database.execute("ALTER TABLE events ADD COLUMN IF NOT EXISTS more int")
+
+    postgres_database.execute("CREATE TABLE events AS SELECT now() AS at")
+    with patient(postgres_database) as ddl:
+        with monkeypatch.context() as patched:
+            patched.setattr("millstream_pipelines.retention.convert.reached", alter)
+            with pytest.raises(RetriableError, match="was altered while it was to be partitioned; run it again"):
+                convert(ddl, table_facts(ddl, TABLE), BY)
+        assert table_facts(ddl, TABLE).shape == "plain"
+        assert postgres_database.execute("SELECT count(*) FROM pg_constraint WHERE conname LIKE 'mill%'") == [(0,)]
+        convert(ddl, table_facts(ddl, TABLE), BY)
+        assert table_facts(ddl, TABLE).shape == "ranges"

@@ -219,6 +219,17 @@ def test_a_truncated_table_is_copied_anew(postgres_database: Postgres, monkeypat
     assert postgres_database.execute("SELECT count(*) FROM events") == [(2,)]
 
 
+def test_a_table_that_gets_a_column_is_copied_anew(postgres_database: Postgres) -> None:
+    with furnished(postgres_database), patient(postgres_database) as ddl:
+        convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+        advance(ddl, TABLE, BY, -1, now=NOW)
+        postgres_database.execute("ALTER TABLE events ADD COLUMN colour text DEFAULT 'red'")
+        before = content(postgres_database)
+        assert "is split" in advance(ddl, TABLE, BY, 60, now=NOW)
+    assert content(postgres_database) == before
+    assert postgres_database.execute("SELECT DISTINCT colour FROM events") == [("red",)]
+
+
 def test_a_copy_that_is_not_equal_is_thrown_away(postgres_database: Postgres) -> None:
     from millstream_pipelines.errors import DataError
 
