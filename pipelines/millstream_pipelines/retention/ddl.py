@@ -27,6 +27,14 @@ SELECT string_agg(format('pid %%s (%%s, since %%s): %%s', pid, usename, xact_sta
 FROM pg_stat_activity WHERE pid IN (
   SELECT pid FROM pg_locks WHERE relation = ANY(%s::regclass[]::oid[]) AND granted AND pid <> pg_backend_pid())
 """
+# PostgreSQL itself ends an autovacuum that somebody has waited for as long as this, unless it must protect the data. It
+# belongs to no role.
+_VACUUM = """
+SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout' AND EXISTS (
+  SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+  WHERE l.relation = ANY(%s::regclass[]::oid[]) AND l.granted AND a.usesysid IS NULL)
+"""
+_MOMENT_MS = 250  # in which it ends
 
 
 class Ddl:
@@ -93,11 +101,11 @@ class Ddl:
 
     def _patiently(self, doing: str, tables: tuple[str, ...], action: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._patience_s
-        wait_s = _FIRST_WAIT_S
+        wait_s, timeout_ms = _FIRST_WAIT_S, self._timeout_ms
         while True:
             started = time.monotonic()
             try:
-                self._execute([f"SET lock_timeout = {self._timeout_ms}"])
+                self._execute([f"SET lock_timeout = {timeout_ms}"])
                 action()
             except psycopg2.Error as error:
                 self.waited_s += time.monotonic() - started
@@ -107,6 +115,9 @@ class Ddl:
                     raise RetriableError(self._refused(doing, tables), reason="TableLocked") from error
             else:
                 return
+            # A shorter wait would never get past one, and would hold up everybody again and again for nothing.
+            vacuum = self.rows(_VACUUM, (list(tables),)) if tables else []
+            timeout_ms = max(self._timeout_ms, vacuum[0][0] + _MOMENT_MS) if vacuum else self._timeout_ms
             time.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
 

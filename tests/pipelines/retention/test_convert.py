@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import psycopg2
@@ -138,3 +139,27 @@ def test_a_table_that_is_altered_meanwhile_is_left_as_it_is(
         assert postgres_database.execute("SELECT count(*) FROM pg_constraint WHERE conname LIKE 'mill%'") == [(0,)]
         convert(ddl, table_facts(ddl, TABLE), BY)
         assert table_facts(ddl, TABLE).shape == "ranges"
+
+
+def test_an_autovacuum_gives_way(postgres_database: Postgres) -> None:
+    """It is ended only for who waits longer than deadlock_timeout; this one would take minutes."""
+    postgres_database.execute("CREATE TABLE events AS SELECT now() AS at, g AS id FROM generate_series(1, 100000) g")
+    postgres_database.execute("DELETE FROM events WHERE id % 2 = 0")
+    postgres_database.execute(
+        "ALTER TABLE events SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+    )
+    postgres_database.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+    held = "SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'events'::regclass"
+    try:
+        postgres_database.execute("SELECT pg_reload_conf()")
+        for _ in range(300):
+            if postgres_database.execute(held) != [(0,)]:
+                break
+            time.sleep(0.1)
+        with Ddl(migrated(postgres_database), "test", 0.1, patience_s=20) as ddl:
+            convert(ddl, table_facts(ddl, TABLE), BY)
+            assert ddl.waited_s > 0
+    finally:
+        postgres_database.execute("ALTER SYSTEM RESET autovacuum_naptime")
+        postgres_database.execute("SELECT pg_reload_conf()")
+    assert postgres_database.execute("SELECT count(*) FROM events") == [(50000,)]
