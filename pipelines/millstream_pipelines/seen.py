@@ -9,8 +9,9 @@ from millstream_pipelines.batch import MAX_BATCH_ROWS, Position, Reject
 from millstream_pipelines.warehouses.base import Counts, StreamLoad
 from millstream_pipelines.warehouses.optional import CostlyCommits
 
-# A commit costs a flush; a page of a hundred rows is not worth one.
-_COMMIT_ROWS = min(50_000, MAX_BATCH_ROWS)
+# A commit costs a flush, and the reader waits until the server has taken all rows before it: every 50,000 rows, a fifth
+# of a load was waiting. Small batches ask for many commits.
+_COMMIT_ROWS = 250_000 if MAX_BATCH_ROWS == 100_000 else min(50_000, MAX_BATCH_ROWS)
 _COMMIT_SECONDS = 10.0
 _MAX_REFUSED = 1000  # rows kept for triage when a whole chunk is refused; the source still has them all
 

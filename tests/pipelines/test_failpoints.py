@@ -73,4 +73,4 @@ def test_a_wrong_batch_size_is_refused(rows: str) -> None:
 def test_a_batch_size_is_taken() -> None:
     code = "from millstream_pipelines import batch, seen; print(batch.MAX_BATCH_ROWS, seen._COMMIT_ROWS)"
     assert run(["-c", code], MILLSTREAM_BATCH_ROWS="250").stdout == "250 250\n"
-    assert run(["-c", code], MILLSTREAM_BATCH_ROWS="").stdout == "100000 50000\n"
+    assert run(["-c", code], MILLSTREAM_BATCH_ROWS="").stdout == "100000 250000\n"
