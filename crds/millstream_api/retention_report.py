@@ -78,6 +78,38 @@ class TableReport(StatusModel):
     verify_failures: int = Field(default=0, description="Archives that this run read back and found different.")
 
 
+class ErasedArchive(StatusModel):
+    """An archive that was written anew without the rows of an erasure."""
+
+    archive: str = Field(description="Its manifest, below the archive's url.")
+    rows: int = Field(description="Rows that left with it.")
+    supersedes: str = Field(default="", description="The manifest that it took the place of, which is gone.")
+    old_hash: str = Field(default="", description="Content hash before.")
+    new_hash: str = Field(default="", description="Content hash now, verified.")
+    at: str = Field(default="", description="When, RFC 3339 UTC.")
+
+
+class ErasureReceipt(StatusModel):
+    """What an erasure did, without any data of the rows."""
+
+    table: str = Field(description="Table.")
+    reason: str = Field(description="Why, as the policy says.")
+    condition: str = Field(description="SHA-256 of the condition's words.")
+    live_rows: int = Field(default=0, description="Rows deleted from attached partitions.")
+    detached_rows: int = Field(default=0, description="Rows deleted from partitions that wait for their drop.")
+    quarantined_rows: int = Field(default=0, description="Rows of the quarantine that were emptied.")
+    archived_rows: int = Field(default=0, description="Rows that left archives.")
+    archives_judged: int = Field(default=0, description="Archives that were looked at.")
+    archives: list[ErasedArchive] = Field(
+        default_factory=list, description="Archives that were written anew; a report lists none, the command all."
+    )
+    unjudged: list[str] = Field(default_factory=list, description="What nobody can judge, and a person must look at.")
+    begun_at: str | None = Field(default=None, description="When it began, RFC 3339 UTC.")
+    done_at: str | None = Field(
+        default=None, description="When nothing was left, RFC 3339 UTC; empty while something is."
+    )
+
+
 class RetentionReport(StatusModel):
     """The result of one run of a policy."""
 
@@ -91,6 +123,9 @@ class RetentionReport(StatusModel):
     bytes: int = Field(default=0, description="Bytes that would leave the warehouse.")
     saving: str = Field(default="", description="What is saved a month, such as `12.40 USD`.")
     blocked: int = Field(default=0, description="Steps that something stands in the way of.")
+    erasures: list[ErasureReceipt] = Field(
+        default_factory=list, description="Receipts of erasures; the newest 50 are listed."
+    )
 
     def summed(self) -> TableReport:
         """Return the sum over all tables: as told, or over those that are listed."""
@@ -154,6 +189,8 @@ class RetentionPolicyStatus(ConditionedStatus):
 
 
 __all__ = [
+    "ErasedArchive",
+    "ErasureReceipt",
     "PlannedStep",
     "PolicyRun",
     "RetentionPolicyStatus",

@@ -62,6 +62,8 @@ RetentionPlace = Literal[
     "split-switched",
     "split-ended",  # the old range's table is dropped
     "erased",  # live rows are gone, archives are not rewritten
+    "erasing",  # an archive's rows are in a table, none is deleted
+    "superseded",  # a new archive has taken its place, the old one is still in the store
 ]
 Action = Literal["kill", "stop", "error"]
 

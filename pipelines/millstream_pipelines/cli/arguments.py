@@ -184,6 +184,7 @@ def _retention(commands: _Commands[_Parser]) -> None:
         ("plan", "show what would be made, detached, archived and dropped, and what stands in the way"),
         ("run", "carry the policies out: partitions ahead, archives proven, what is due dropped"),
         ("restore", "bring a range back: attach it again, or load it from its archive, and compare"),
+        ("receipts", "show what erasures did: rows per place, archives written anew, times; none of the data"),
         ("query", "run SQL over the archives of a table where they lie; `archive` is the name of its rows"),
     ):
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")

@@ -1,8 +1,9 @@
-"""`millstream retention plan|run|restore|query`: the life cycle of tables from the command line."""
+"""`millstream retention plan|run|restore|query|receipts`: the life cycle of tables from the command line."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from millstream_api import RetentionOptions, RunReport
 from millstream_api.retention_options import Restore
@@ -13,6 +14,7 @@ from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.manifests import Planned, plan_policy, read_catalog
 
 _PLAN = ("table", "step", "partition", "from", "to", "size", "why", "blocked by")
+_RECEIPTS = ("table", "reason", "condition", "live", "detached", "quarantine", "archived", "begun", "done")
 _TABLES = ("table", "outcome", "live", "detached", "archived", "dropped", "oldest", "horizon", "archive", "freed")
 
 
@@ -26,6 +28,8 @@ def command(arguments: argparse.Namespace) -> int:
     with reachable(planned) as ready:
         if arguments.action == "query":
             return _queried(ready[0], arguments)
+        if arguments.action == "receipts":
+            return _receipts(ready, arguments)
         reports = {item.plan.name: _carried_out(item, arguments) for item in ready}
     if arguments.json:
         print_json({"version": 1, "policies": {name: report.to_json() for name, report in reports.items()}})
@@ -47,6 +51,37 @@ def _queried(planned: Planned, arguments: argparse.Namespace) -> int:
         print_json({"version": 1, "columns": names, "rows": rows})
     else:
         print(table(names, rows))
+    return 0
+
+
+def _receipts(planned: Sequence[Planned], arguments: argparse.Namespace) -> int:
+    from millstream_pipelines.retention.receipts import receipts
+    from millstream_pipelines.retention.run import RetentionRequest, opened, warehouse_config
+
+    found = {}
+    for item in planned:
+        request = RetentionRequest(item.plan, item.secrets, f"{item.plan.name}-receipts")
+        with opened(request, warehouse_config(request)) as ddl:
+            found[item.plan.name] = [receipt.told() for receipt in receipts(ddl, request.identity)]
+    if arguments.json:
+        told = {name: [item.model_dump(mode="json", by_alias=True) for item in rows] for name, rows in found.items()}
+        print_json({"version": 1, "policies": told})
+        return 0
+    for name, erasures in found.items():
+        print(f"{name}: {len(erasures)} erasures")
+        rows = [
+            (item.table, item.reason, item.condition[:12], item.live_rows, item.detached_rows, item.quarantined_rows,
+             item.archived_rows, item.begun_at, item.done_at or "not yet")
+            for item in erasures
+        ]  # fmt: skip
+        if rows:
+            print(table(_RECEIPTS, rows, "  "))
+        for erasure in erasures:
+            for archive in erasure.archives:
+                print(f"  {erasure.reason}: {archive.archive}: {archive.rows} rows left, content {archive.old_hash} → "
+                      f"{archive.new_hash}, {archive.at}")  # fmt: skip
+            for unjudged in erasure.unjudged:
+                print(f"  {erasure.reason}: cannot be judged: {unjudged}")
     return 0
 
 

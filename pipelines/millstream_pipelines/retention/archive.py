@@ -9,9 +9,10 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
@@ -39,6 +40,12 @@ class Range:
     high: str | None
     time_zone: str
     ddl: tuple[str, ...] = ()
+    source: str = ""
+    """The table whose rows are archived in place of the partition's: what an erasure has left of an archive."""
+    supersedes: str = ""
+    erased: tuple[dict[str, Any], ...] = ()
+    generated: frozenset[str] = frozenset()
+    """Columns that the server makes, where `source` has them as plain ones."""
 
     @property
     def folder(self) -> str:
@@ -66,13 +73,15 @@ def archive(config: PostgresConfig, owner: str, store: ArchiveStore, wanted: Ran
         return lambda path, _rows: put.append(store.put(f"{folder}/{path.name}", path))
 
     with tempfile.TemporaryDirectory(prefix="millstream-archive-") as scratch:
-        found = export(config, owner, wanted.partition, wanted.column, Path(scratch), begin)
+        found = export(config, owner, wanted.source or wanted.partition, wanted.column, Path(scratch), begin)
     reached("exported")
     verify(store, put, found.columns, found.content, wanted.partition)
     reached("read-back")
+    columns = tuple(replace(item, generated=item.generated or item.name in wanted.generated) for item in found.columns)
     manifest = Manifest(
         wanted.table, wanted.partition, wanted.oid, wanted.column, wanted.kind, wanted.low, wanted.high,
-        wanted.time_zone, found.columns, wanted.ddl, found.content, tuple(put), folder, _now(),
+        wanted.time_zone, columns, wanted.ddl, found.content, tuple(put), folder, _now(), wanted.supersedes,
+        wanted.erased,
     )  # fmt: skip
     store.put_new(manifest.key, manifest.document())
     reached("manifest-written")

@@ -44,6 +44,11 @@ def chosen_tables(ddl: Ddl, policy: RetentionPolicySpec) -> list[Chosen]:
                     f"{ddl.owner}: table {full} is chosen twice; name it once, or narrow the pattern"
                 )
             found[full] = Chosen(full, item.partition_by, item.keep or policy.keep)
+    for erasure in policy.delete:
+        if (erasure.table if "." in erasure.table else f"public.{erasure.table}") not in found:
+            raise ConfigurationError(
+                f"{ddl.owner}: delete names table {erasure.table}, which is none of the policy's: add it to `tables`"
+            )
     return list(found.values())
 
 

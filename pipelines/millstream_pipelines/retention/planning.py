@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from millstream_api import PlannedStep
 from millstream_api.retention_report import Step
 from millstream_api.retentionpolicy import Hold, Keep, PartitionBy, RetentionPolicySpec
+from millstream_pipelines.retention.condition import Condition
 from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.partitions import missing_ranges, partition_name
 from millstream_pipelines.retention.records import Retired
@@ -38,7 +39,7 @@ class Planned:
     bytes: int = 0
     rows: int = 0
     blocked_by: str = ""
-    subject: Partition | Retired | None = None
+    subject: Partition | Retired | Condition | None = None
 
     def told(self) -> PlannedStep:
         """Return it as reports have it."""

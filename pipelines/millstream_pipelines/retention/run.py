@@ -18,8 +18,10 @@ from millstream_pipelines.registry import configured
 from millstream_pipelines.retention.chosen import chosen_tables, in_order
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, digest
+from millstream_pipelines.retention.receipts import receipts
 from millstream_pipelines.retention.store import ArchiveStore
-from millstream_pipelines.retention.tables import Saving, TableRun
+from millstream_pipelines.retention.saving import Saving
+from millstream_pipelines.retention.tables import TableRun
 from millstream_pipelines.sizes import size as in_units
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from millstream_pipelines.warehouses.postgres import PostgresWarehouse
@@ -131,7 +133,11 @@ def _retained(request: RetentionRequest) -> RunReport:
                     _attempt(run, failures, lambda run=run: run.go(approved))  # type: ignore[misc]
             planned = _planned([run for run in runs if run.failure is None], failures)
         tables = [run.report() for run in runs]
-    return _report(request, tables_and_plan=(tables, planned), approved=approved, failures=failures)
+        erasures = receipts(ddl, request.identity)[-_LISTED:]
+    report = _report(request, tables_and_plan=(tables, planned), approved=approved, failures=failures)
+    if report.retention is not None:
+        report.retention.erasures = [item.told().model_copy(update={"archives": []}) for item in erasures]
+    return report
 
 
 def _attempt(run: TableRun, failures: list[MillstreamError], action: Callable[[], None]) -> None:

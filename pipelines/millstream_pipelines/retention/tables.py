@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millstream_api import TableReport
-from millstream_api.retentionpolicy import Costs, RetentionPolicySpec
+from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
 from millstream_pipelines.retention import ondemand, partitions, records, timescale, turning
 from millstream_pipelines.retention.chosen import Chosen
 from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.erasing import Erasing
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
 from millstream_pipelines.retention.leaving import Leaving
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, TableState, cutoff, plan_table, zone_of
@@ -29,7 +30,7 @@ from millstream_pipelines.warehouses.names import quote, quote_table
 _DIFFERS = frozenset({"ArchiveMismatch", "ArchiveMissing", "ArchiveUnreadable"})  # why an archive proves nothing
 _DONE = {
     "create": "made", "detach": "detached", "archive": "archived and verified", "drop": "dropped",
-    "expire": "archives expired",
+    "expire": "archives expired", "erase": "erasures carried out",
 }  # fmt: skip
 
 
@@ -49,6 +50,10 @@ class TableRun:
     told: list[str] = field(default_factory=list)
     _turn: list[Planned] | None = None
     waited_s: float = 0.0
+    _erasing: Erasing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._erasing = Erasing(self.ddl, self.config, self.policy, self.spec, self.chosen.name, self.store, self.now)
 
     def plan(self) -> list[Planned]:
         """Look, and return what is due. ConfigurationError where the table is none that a policy can own."""
@@ -66,7 +71,8 @@ class TableRun:
             return timescale.planned(facts.name, old, self.chosen.keep.age, self.spec, self.now)
         later = [] if self.done["convert"] else turning.planned_split(self.ddl, facts.name, by, self.spec, self.now)
         try:
-            return plan_table(self._state(facts), self.spec, self.now) + later
+            erased = self._erasing.planned(facts, zone_of(by))
+            return [*erased, *plan_table(self._state(facts), self.spec, self.now), *later]
         except ValueError as error:
             raise ConfigurationError(f"{self.ddl.owner}: table {self.chosen.name}: {error}") from error
 
@@ -81,6 +87,7 @@ class TableRun:
                     for step in steps:
                         tried.add(_key(step))
                         self._do(step)
+                self._erasing.settle(table_facts(self.ddl, self.chosen.name), zone_of(self.chosen.by))
                 self._look_back()
         finally:
             self.waited_s = self.ddl.waited_s - waited_before
@@ -142,6 +149,8 @@ class TableRun:
             limits = self.chosen.keep.model_fields_set
             if why := timescale.refused(name, self.chosen.by, self.spec, sorted(limits)):
                 raise ConfigurationError(f"{owner}: table {why}")
+            if self._erasing.wanted:
+                raise ConfigurationError(f"{owner}: table {name} is a hypertable, of which `delete` erases nothing")
             return
         if facts.shape == "plain":
             cure = "partition it, or set partitionBy with `convert: true`"
@@ -193,6 +202,9 @@ class TableRun:
         facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
         leaving = Leaving(self.ddl, self.config, self.policy, self.store, self.now)
         subject = step.subject
+        if step.step == "erase":
+            self.done["erase"] += self._erasing.go(facts, zone_of(by))
+            return
         if step.step == "convert" and by is not None:
             self.told.append(convert(self.ddl, facts, by, self.now))
         elif isinstance(subject, Partition) and step.step == "drop":
@@ -250,19 +262,6 @@ class TableRun:
                 self.ddl.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
 
 
-class Saving:
-    """What bytes cost a month, in the warehouse and in the archive."""
-
-    def __init__(self, costs: Costs | None) -> None:
-        self._costs = costs
-
-    def spoken(self, size_bytes: int) -> str:
-        """Return what is saved a month; an empty text without prices."""
-        if self._costs is None:
-            return ""
-        return f"{size_bytes / 10**9 * (self._costs.warehouse - self._costs.archive):.2f} {self._costs.currency}"
-
-
 def _key(step: Planned) -> tuple[Any, ...]:
     return (step.step, step.partition, step.low, step.high)
 
@@ -276,4 +275,4 @@ def _latest(known: Sequence[Retired]) -> str | None:
     return f"{max(moments).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moments else None
 
 
-__all__ = ["Saving", "TableRun"]
+__all__ = ["TableRun"]

@@ -131,6 +131,12 @@ _MIGRATIONS: tuple[str, ...] = (
         copied bigint NOT NULL DEFAULT 0, verified bigint, note text NOT NULL DEFAULT '',
         started_at timestamptz NOT NULL DEFAULT now(), switched_at timestamptz);
     """,
+    """
+    ALTER TABLE _millstream.erasures ADD COLUMN detached_rows bigint NOT NULL DEFAULT 0,
+        ADD COLUMN unjudged jsonb NOT NULL DEFAULT '[]';
+    CREATE TABLE _millstream.retention_claims (
+        table_name text PRIMARY KEY, policy text NOT NULL, claimed_at timestamptz NOT NULL DEFAULT now());
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it

@@ -1,0 +1,185 @@
+"""Erasure in archives: what was written is loaded, judged by PostgreSQL, and the rest is archived and proven anew.
+
+The new archive is verified before `_millstream.retired` names it, and only then does the old one leave the store. A run
+that is killed anywhere leaves one of the two in force, and what is left over goes with the next run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import psycopg2
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from millstream_pipelines.errors import DataError
+from millstream_pipelines.failpoints import reached
+from millstream_pipelines.retention import manifest as manifests
+from millstream_pipelines.retention.archive import Archived, Range, archive, fetched
+from millstream_pipelines.retention.condition import Condition
+from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.export import content
+from millstream_pipelines.retention.manifest import Manifest
+from millstream_pipelines.retention.receipts import Judged, Receipt, entering, removed
+from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.restored_rows import copied_in
+from millstream_pipelines.retention.store import ArchiveStore
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translated
+from millstream_pipelines.warehouses.names import quote, quote_table
+
+Wanted = Sequence[tuple[Condition, Receipt]]
+
+
+@dataclass
+class Rewriting:
+    """Judges and rewrites archives of one store."""
+
+    ddl: Ddl
+    config: PostgresConfig
+    store: ArchiveStore
+    now: datetime
+
+    def judge(self, record: Retired, wanted: Wanted) -> None:
+        """Hold conditions against a record's archive; where rows match, it is rewritten without them."""
+        assert record.manifest is not None  # noqa: S101 - who calls has looked
+        before = manifests.read(self.store, record.manifest)
+        missing = {name for condition, _ in wanted for name in condition.columns} - {c.name for c in before.columns}
+        if missing:
+            raise DataError(
+                f"{before.key} has no column {', '.join(sorted(missing))}: it was written before the table had one, so "
+                "the condition cannot be judged there. Say it so that it holds for both, for example with "
+                f"to_jsonb({wanted[0][0].alias}) ->> 'the old name'",
+                reason="ErasureIncomplete",
+            )
+        name = f"_millstream.erasing_{record.id}"
+        pairs = partial(zip, wanted, strict=True)
+        try:
+            found = self._without(before, name, wanted)
+            if not any(rows for rows, _ in found):
+                self._enter(wanted, [self._judged(before.key, c, 0, held) for (c, _), (_, held) in pairs(found)])
+                return
+            made = self._archived(before, name, [(c, rows) for (c, _), (rows, _) in pairs(found)])
+            judged = [
+                replace(self._judged(made.manifest.key, c, rows, held), supersedes=before.key,
+                        old_hash=before.content.hash, new_hash=made.manifest.content.hash, removed=False)
+                for (c, _), (rows, held) in pairs(found)
+            ]  # fmt: skip
+            self._supersede(record, made, wanted, judged)
+        finally:
+            if not self.ddl.connection.closed:
+                self.ddl.rows(f"DROP TABLE IF EXISTS {quote_table(name)}")
+        for (_, receipt), item in zip(wanted, judged, strict=True):
+            self.clear(receipt, item)
+
+    def note(self, record: Retired, wanted: Wanted) -> None:
+        """Note that an archive holds none of the rows, as its table, which it equals, has none."""
+        self._enter(wanted, [Judged(record.manifest or "", at=_spoken(self.now)) for _ in wanted])
+
+    def clear(self, receipt: Receipt, judged: Judged, in_force: bool = True) -> None:
+        """Delete what an archive replaced, the manifest first, so that half an archive is never trusted.
+
+        `in_force`: the archive is still the one of its range, so that whatever lies beside it is none.
+        """
+        if judged.removed:
+            return
+        folder = judged.key.rpartition("/")[0]
+        old = judged.supersedes.rpartition("/")[0]
+        self.store.delete([judged.supersedes])
+        keys = self.store.keys(folder.rpartition("/")[0] if in_force else old)
+        self.store.delete(key for key in keys if not key.startswith(f"{folder}/"))
+        removed(self.ddl, receipt, judged.key)
+
+    def _judged(self, key: str, condition: Condition, rows: int, held: int) -> Judged:
+        return Judged(key, rows, held, condition.holds if held else (), at=_spoken(self.now))
+
+    def _without(self, before: Manifest, name: str, wanted: Wanted) -> list[tuple[int, int]]:
+        """Load the archive into a table, compare it, delete; return per condition the rows deleted and held."""
+        target, owner = quote_table(name), self.ddl.owner
+        plain = tuple(replace(item, generated=False) for item in before.columns)
+        types = ", ".join(f"{quote(item.name)} {item.type}" for item in plain)
+        with closing(connect(self.config, owner)) as connection:
+            try:
+                run(connection, f"DROP TABLE IF EXISTS {target}")  # of a run that was killed
+                run(connection, f"CREATE UNLOGGED TABLE {target} ({types})")
+                copied_in(connection, target, plain, _batches(self.store, before))
+                differences = before.content.differences(content(connection, name, before.columns))
+                if differences:
+                    raise DataError(
+                        f"{before.key}: what was loaded is not what was archived: {'; '.join(differences)} "
+                        "(archive / loaded); the archive stays as it is",
+                        reason="ArchiveMismatch",
+                    )
+                reached("erasing")
+                found = []
+                for condition, _ in wanted:
+                    of = f"FROM {target} AS {condition.alias} WHERE"
+                    held = one(connection, f"SELECT count(*) {of} {condition.kept}")[0]
+                    found.append((run(connection, f"DELETE {of} {condition.free}"), int(held)))
+                connection.commit()
+                return found
+            except psycopg2.Error as error:
+                raise translated(error, owner, f"erasing in {before.key}") from error
+
+    def _archived(self, before: Manifest, name: str, erased: Sequence[tuple[Condition, int]]) -> Archived:
+        span = Range(
+            before.table, before.partition, before.oid, before.column, before.kind, before.low, before.high,
+            before.time_zone, before.ddl, source=name, supersedes=before.key,
+            erased=(*before.erased, *_told(erased, self.now)),
+            generated=frozenset(item.name for item in before.columns if item.generated),
+        )  # fmt: skip
+        return archive(self.config, self.ddl.owner, self.store, span)
+
+    def _supersede(self, record: Retired, made: Archived, wanted: Wanted, judged: Sequence[Judged]) -> None:
+        manifest = made.manifest
+        values = (manifest.key, manifest.size_bytes, manifest.content.hash, manifest.content.rows,
+                  manifest.verified_at)  # fmt: skip
+
+        def switch() -> None:
+            self.ddl.execute(
+                "UPDATE _millstream.retired SET manifest = %s, archive_bytes = %s, content_hash = %s, rows = %s, "
+                "verified_at = %s WHERE id = %s",
+                (*values, record.id),
+            )
+            if record.is_here:
+                self.ddl.execute(
+                    "UPDATE _millstream.retired SET fingerprint = %s WHERE id = %s", (made.fingerprint, record.id)
+                )
+            for (_, receipt), item in zip(wanted, judged, strict=True):
+                self.ddl.execute(*entering(receipt, item))
+
+        self.ddl.transaction(f"putting {manifest.key} in the place of {record.manifest}", switch)
+        reached("superseded")
+
+    def _enter(self, wanted: Wanted, judged: Sequence[Judged]) -> None:
+        for (_, receipt), item in zip(wanted, judged, strict=True):
+            self.ddl.rows(*entering(receipt, item))
+
+
+def _batches(store: ArchiveStore, manifest: Manifest) -> Iterator[pa.RecordBatch]:
+    with tempfile.TemporaryDirectory(prefix="millstream-erase-") as scratch:
+        path = Path(scratch) / "object.parquet"
+        for item in manifest.objects:
+            fetched(store, item, path, manifest.partition)
+            with pq.ParquetFile(path) as file:
+                for number in range(file.num_row_groups):
+                    yield from file.read_row_group(number).to_batches()
+
+
+def _told(erased: Sequence[tuple[Condition, int]], now: datetime) -> tuple[dict[str, object], ...]:
+    return tuple(
+        {"condition": condition.mark, "reason": condition.reason, "rows": rows, "at": _spoken(now)}
+        for condition, rows in erased
+    )
+
+
+def _spoken(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+__all__ = ["Rewriting", "Wanted"]

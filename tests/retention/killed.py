@@ -1,0 +1,38 @@
+"""A run of a policy in a process of its own, which dies at a named place as SIGKILL ends it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from millstream_api.retentionpolicy import RetentionPolicySpec
+from servers.postgres import Postgres
+
+_PROGRAM = """
+import json, sys
+from datetime import datetime
+from millstream_api import Endpoint, RunPlan
+from millstream_pipelines import failpoints
+from millstream_pipelines.retention.run import RetentionRequest, retain
+given = json.load(sys.stdin)
+failpoints.arm(given["place"])
+plan = RunPlan.model_validate({"action": "retain", "namespace": "default", "name": "keep", "policy": given["policy"],
+                               "warehouse": {"name": "dw", "type": "postgres", "config": given["config"]}})
+print(retain(RetentionRequest(plan, {}, "run-1", now=datetime.fromisoformat(given["now"]))).message)
+"""
+
+
+def killed_at(place: str, database: Postgres, policy: RetentionPolicySpec, now: datetime) -> tuple[int, str]:
+    """Carry out a policy that dies at `place` (`name:nth`); return the process's exit code and what it said."""
+    given = {
+        "place": f"{place}:kill", "policy": policy.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "config": database.config, "now": now.isoformat(),
+    }  # fmt: skip
+    words = [sys.executable, "-c", _PROGRAM]
+    ended = subprocess.run(
+        words, input=json.dumps(given), text=True, capture_output=True, check=False, cwd=Path(__file__).parent
+    )
+    return ended.returncode, ended.stdout + ended.stderr
