@@ -124,7 +124,8 @@ class RetentionReport(StatusModel):
     saving: str = Field(default="", description="What is saved a month, such as `12.40 USD`.")
     blocked: int = Field(default=0, description="Steps that something stands in the way of.")
     erasures: list[ErasureReceipt] = Field(
-        default_factory=list, description="Receipts of erasures; the newest 50 are listed."
+        default_factory=list,
+        description="Receipts of erasures, the newest, as far as there is room; the command shows all.",
     )
 
     def summed(self) -> TableReport:
@@ -137,7 +138,12 @@ class RetentionReport(StatusModel):
         )
 
     def shorten(self) -> bool:
-        """Drop the least telling row, of the plan first, then a table that is done; False when none is left."""
+        """Drop the least telling row: a receipt, which the warehouse keeps, then one of the plan, then a table that is
+        done. False when none is left.
+        """
+        if self.erasures:
+            self.erasures = self.erasures[1:]
+            return True
         if not (self.plan or self.tables):
             return False
         self.plan_count = max(self.plan_count, len(self.plan))

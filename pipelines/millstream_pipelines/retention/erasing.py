@@ -16,11 +16,11 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import erasing_quarantine, receipts, records
 from millstream_pipelines.retention.condition import Condition, checked
 from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.dependence import referring
 from millstream_pipelines.retention.erasing_archives import Rewriting, Wanted
 from millstream_pipelines.retention.erasing_search import Found, Search
 from millstream_pipelines.retention.facts import TableFacts
 from millstream_pipelines.retention.manifest import NAME
-from millstream_pipelines.retention.dependence import referring
 from millstream_pipelines.retention.planning import Planned
 from millstream_pipelines.retention.receipts import Receipt
 from millstream_pipelines.retention.store import ArchiveStore

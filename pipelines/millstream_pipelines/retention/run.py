@@ -19,8 +19,8 @@ from millstream_pipelines.retention.chosen import chosen_tables, in_order
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, digest
 from millstream_pipelines.retention.receipts import receipts
-from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.retention.saving import Saving
+from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.retention.tables import TableRun
 from millstream_pipelines.sizes import size as in_units
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
