@@ -125,7 +125,7 @@ class RetentionReport(StatusModel):
     blocked: int = Field(default=0, description="Steps that something stands in the way of.")
     erasures: list[ErasureReceipt] = Field(
         default_factory=list,
-        description="Receipts of erasures, the newest, as far as there is room; the command shows all.",
+        description="The newest receipts of erasures, as many as fit; the command shows all.",
     )
 
     def summed(self) -> TableReport:
