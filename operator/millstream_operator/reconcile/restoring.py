@@ -37,9 +37,10 @@ def around(name: str, view: PolicyView | None) -> Around:
     owner = owner_of(view.body)
     others = runs_among(owner, view.restores)
     spec = parsed(RetentionPolicySpec, view.body.get("spec"))
-    problem = spec.message if isinstance(spec, Problem) else retaining.unsupported(spec, view)
+    problem = spec if isinstance(spec, Problem) else retaining.refusal(spec, view)
     if isinstance(spec, Problem) or problem is not None:
-        blocker = policies.Blocker(conditions.POLICY_NOT_READY, _waiting(name, problem or ""))
+        text = problem.message if problem is not None else ""
+        blocker = policies.Blocker(conditions.POLICY_NOT_READY, _waiting(name, text))
         return Around(owner, blocker=blocker, others=others)
     plan, token = retaining.configured(owner, spec, view)
     found = retaining.blocker(spec, view) or _no_archive(name, spec) or _busy(view)

@@ -19,20 +19,25 @@ from millstream_operator.reconcile import plans, policies
 from millstream_operator.reconcile.observed import PolicyView
 
 PARTITIONED = ("postgres",)  # warehouses whose tables a policy can cut, archive and drop
+LASTING = ("s3://", "gs://")  # a pod has no storage of its own that outlives it
 RUN_ROLE, DRY_RUN_ROLE = "retain", "retain-dry-run"
 HISTORY = History()
 _DRY_RUN_TIMEOUT_S = 3600  # a guess: it reads catalogs; one that hangs must not hide the plan for a day
 _USUAL = RetentionOptions()
 
 
-def unsupported(spec: RetentionPolicySpec, view: PolicyView) -> str | None:
-    """Return why the Warehouse will not do, whatever its state."""
+def refusal(spec: RetentionPolicySpec, view: PolicyView) -> policies.Blocker | None:
+    """Return what only another spec mends: an archive that would not outlive its run, a Warehouse of the wrong type."""
+    if spec.archive is not None and not spec.archive.url.startswith(LASTING):
+        text = f"'{spec.archive.url}' is a folder of the run's pod and goes with it; name a bucket, such as s3://bucket/prefix"
+        return policies.Blocker(conditions.INVALID_SPEC, f"spec.archive.url: {text}")
     kind = view.warehouse["spec"].get("type", "") if view.warehouse is not None else PARTITIONED[0]
     if kind in PARTITIONED:
         return None
     name = spec.warehouse_ref.name
     cure = f"name one of type {' or '.join(PARTITIONED)}"
-    return f"spec.warehouseRef: Warehouse '{name}' is of type '{kind}', whose tables have no partitions; {cure}"
+    text = f"spec.warehouseRef: Warehouse '{name}' is of type '{kind}', whose tables have no partitions; {cure}"
+    return policies.Blocker(conditions.UNSUPPORTED_WAREHOUSE, text)
 
 
 def configured(owner: Owner, spec: RetentionPolicySpec, view: PolicyView) -> tuple[RunPlan | None, str]:

@@ -103,8 +103,8 @@ def reconcile(view: PolicyView, ctx: Context) -> Outcome:
     spec = parsed(RetentionPolicySpec, view.body.get("spec"))
     if isinstance(spec, Problem):
         return _impossible(view, ctx, before, stalled(conditions.INVALID_SPEC, spec.message))
-    if (text := retaining.unsupported(spec, view)) is not None:
-        return _impossible(view, ctx, before, stalled(conditions.UNSUPPORTED_WAREHOUSE, text))
+    if (refusal := retaining.refusal(spec, view)) is not None:
+        return _impossible(view, ctx, before, stalled(refusal.reason, refusal.message))
     owner = owner_of(view.body)
     plan, token = retaining.configured(owner, spec, view)
     read = retained.read(before, view.jobs, plan_name(owner, plan) if plan else "", token)

@@ -133,6 +133,13 @@ def test_what_a_policy_waits_for(ctx: Context, around: dict[str, Any], reason: s
             "is of type 'duckdb', whose tables have no partitions; name one of type postgres",
         ),
         (retention_spec(keep={"age": "soon"}), WAREHOUSE, "InvalidSpec", "spec.keep.age"),
+        (
+            retention_spec(archive={"url": "file:///tmp/cold"}),
+            WAREHOUSE,
+            "InvalidSpec",
+            "spec.archive.url: 'file:///tmp/cold' is a folder of the run's pod and goes with it; name a bucket",
+        ),
+        (retention_spec(archive={"url": "./cold"}), WAREHOUSE, "InvalidSpec", "spec.archive.url: './cold' is a folder"),
     ],
 )
 def test_what_cannot_be_carried_out_stops_the_schedule(
