@@ -146,7 +146,8 @@ def test_sigterm_hands_the_lease_over_at_once(cluster: Cluster) -> None:
 
 def test_lost_lease_ends_the_process(cluster: Cluster) -> None:
     process = cluster.operator("first")
-    lease = cluster.get("lease", "millstream-operator")
+    # A process is ready, as a standby, a moment before it has taken the lease.
+    lease = eventually(lambda: cluster.get("lease", "millstream-operator"), "the lease to be taken")
     lease["spec"]["holderIdentity"] = "thief"
     cluster.plane.kubectl("replace", "--filename=-", stdin=json.dumps(_bare(lease)))
     eventually(lambda: not process.alive, "the operator to end")
