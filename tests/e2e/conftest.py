@@ -97,6 +97,10 @@ def _moved(document: Manifest, folder: str) -> Manifest:
     if str(config.get("url", "")).startswith("."):
         config |= {"url": f"s3://landing/{folder}", "endpoint": "http://s3:9000"}
         spec["secretRef"] = {"name": "landing-s3"}
+    archive = spec.get("archive", {})
+    if str(archive.get("url", "")).startswith("."):
+        archive |= {"url": f"s3://landing/{folder}-archive", "endpoint": "http://s3:9000"}
+        archive["secretRef"] = {"name": "landing-s3"}
     if "127.0.0.1" in str(config.get("baseUrl", "")):
         config["baseUrl"] = "http://api"
     return document

@@ -96,30 +96,58 @@ def test_rows_leave_with_approval_and_come_back(kept: Place) -> None:
     assert place.rows(counted) == [(2 * ROWS, True, ROWS)]
 
 
-def status(place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = place.get("retentionpolicy", "kept")["status"]
+def test_the_year_of_flights_of_the_example(place: Place) -> None:
+    """Twelve months are cut, ten archived in S3 and dropped, one held; one comes back."""
+    objects = {item["kind"]: item for item in place.example("16-retention")}
+    objects["RetentionPolicy"]["metadata"]["name"] = "year"
+    table = objects["RetentionPolicy"]["spec"]["tables"][0]["name"]
+    place.apply(objects["Warehouse"], objects["RetentionPolicy"])
+    place.wait("warehouse", "dw")
+    place.wait("retentionpolicy", "year")
+    run(place, "first", "year")
+    place.apply(objects["DataSource"], objects["Pipeline"])
+    place.wait("pipeline", "flights-2013")
+    loaded = place.run("flights-2013", "flights-2013-1")
+    assert (loaded["phase"], loaded["rowsLoaded"]) == ("Succeeded", 600), loaded
+    assert partitions(place, table) == 12
+    run(place, "second", "year")
+    seen = status(place, "year")
+    assert {"archived": 10, "dropped": 10}.items() <= seen.items(), seen
+    assert condition(place, "Blocked", "year")[0] == "True"
+    assert place.rows(f"SELECT count(*) FROM {table}") == [(100,)]
+    assert len(list((place.s3.folder / "landing" / "16-retention-archive").rglob("_manifest.json"))) == 10
+    restore = {"table": table, "from": "2013-01-01", "to": "2013-02-01"}
+    spec = {"trigger": "restore", "policyRef": {"name": "year"}, "restore": restore}
+    place.apply({**API, "kind": "PipelineRun", "metadata": {"name": "year-back"}, "spec": spec})
+    place.wait("pipelinerun", "year-back", "jsonpath={.status.finishedAt}", 2 * TAKES_S)
+    assert place.get("pipelinerun", "year-back")["status"]["phase"] == "Succeeded"
+    assert place.rows(f"SELECT count(*) FROM {table}") == [(150,)]
+
+
+def status(place: Place, name: str = "kept") -> dict[str, Any]:
+    found: dict[str, Any] = place.get("retentionpolicy", name)["status"]
     return found
 
 
-def condition(place: Place, kind: str) -> tuple[str, str]:
-    return next((item["status"], item["reason"]) for item in status(place)["conditions"] if item["type"] == kind)
+def condition(place: Place, kind: str, name: str = "kept") -> tuple[str, str]:
+    return next((item["status"], item["reason"]) for item in status(place, name)["conditions"] if item["type"] == kind)
 
 
-def annotate(place: Place, text: str) -> None:
-    words = ("retentionpolicy/kept", f"millstream.dev/{text}", "--overwrite", f"--namespace={NAMESPACE}")
+def annotate(place: Place, text: str, name: str = "kept") -> None:
+    words = (f"retentionpolicy/{name}", f"millstream.dev/{text}", "--overwrite", f"--namespace={NAMESPACE}")
     place.kubectl("annotate", *words)
 
 
-def run(place: Place, wish: str) -> None:
+def run(place: Place, wish: str, name: str = "kept") -> None:
     """Ask for a run, as users do, and wait for its end."""
-    before = status(place).get("lastRun", {}).get("job")
-    annotate(place, f"run={wish}")
-    eventually(lambda: status(place).get("lastRun", {}).get("job") not in (None, before), f"run {wish} to end")
-    assert status(place)["lastRun"]["outcome"] == "Succeeded", status(place)
+    before = status(place, name).get("lastRun", {}).get("job")
+    annotate(place, f"run={wish}", name)
+    eventually(lambda: status(place, name).get("lastRun", {}).get("job") not in (None, before), f"run {wish} to end")
+    assert status(place, name)["lastRun"]["outcome"] == "Succeeded", status(place, name)
 
 
-def partitions(place: Place) -> int:
-    return int(place.rows("SELECT count(*) FROM pg_inherits WHERE inhparent = 'kept.flights'::regclass")[0][0])
+def partitions(place: Place, table: str = "kept.flights") -> int:
+    return int(place.rows(f"SELECT count(*) FROM pg_inherits WHERE inhparent = '{table}'::regclass")[0][0])
 
 
 def children(place: Place) -> list[str]:

@@ -257,21 +257,21 @@ def test_retention(place: Place, tmp_path: Path) -> None:
 
     assert "waits for its first load" in policy("run")["message"]
     assert place.totals(folder) == [(600, 600, 0)]
-    partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'kept.flights'::regclass"
+    partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'raw.flights_2013'::regclass"
     assert place.ask(partitions) == [(12,)]
     steps = policy("plan")["retention"]["plan"]
     assert [step.get("blockedBy", "") for step in steps if step["step"] == "detach"].count("hold 'case-4711'") == 1
     message = policy("run")["message"]
     assert "10 detached, 10 archived and verified, 10 dropped; 1 blocked by hold 'case-4711'" in message
-    assert place.ask("SELECT count(*) FROM kept.flights") == [(100,)]
+    assert place.ask("SELECT count(*) FROM raw.flights_2013") == [(100,)]
     assert len(list((tmp_path / ".millstream" / "archive").rglob("_manifest.json"))) == 10
-    where = ("--table", "kept.flights")
+    where = ("--table", "raw.flights_2013")
     sql = "SELECT count(*) FROM archive"
     asked = place.run(folder, command="retention query", options=(*where, sql))
     assert asked["rows"] == [[500]]
     back = policy("restore", *where, "--from", "2013-01-01", "--to", "2013-02-01")
-    assert back["message"].startswith("1 ranges of kept.flights restored and attached, 50 rows")
-    assert place.ask("SELECT count(*) FROM kept.flights") == [(150,)]
+    assert back["message"].startswith("1 ranges of raw.flights_2013 restored and attached, 50 rows")
+    assert place.ask("SELECT count(*) FROM raw.flights_2013") == [(150,)]
 
 
 def test_nested(place: Place) -> None:
