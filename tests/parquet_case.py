@@ -20,7 +20,7 @@ from millstream_pipelines.warehouses.parquet import ParquetWarehouse
 def asked(config: Mapping[str, Any], sql: str) -> list[tuple[Any, ...]]:
     """Return the rows of a query about the files of a warehouse and its `_millstream`."""
     store = open_store(configured(ParquetConfig, config, {}, OWNER), OWNER)
-    with closing(Looking(store, OWNER, lambda table: None)) as looking:
+    with closing(Looking(store, OWNER, lambda table: None, "96MB")) as looking:
         return looking.rows(sql)
 
 

@@ -29,18 +29,20 @@ MOST_GROWTH = 1 / 8
 """Of the data added. Buffers that the smaller run left empty may fill; rows that are kept would be all of it."""
 
 CHECKS = [{"type": "not_null", "columns": ["id"]}, {"type": "length", "column": "note", "min": 1}]
-Run = Callable[[dict[str, Any], dict[str, Any], int], Measured]
+Run = Callable[..., Measured]
 
 
 @pytest.fixture
 def run(postgres_database: Postgres, tmp_path: Path) -> Run:
     """Run a Pipeline of one stream in a process of its own."""
 
-    def call(source: dict[str, Any], stream: dict[str, Any], rows: int) -> Measured:
+    def call(
+        source: dict[str, Any], stream: dict[str, Any], rows: int, warehouse: dict[str, Any] | None = None
+    ) -> Measured:
         name = f"memory-{rows}"
         documents = {
             "DataSource": source,
-            "Warehouse": {"type": "postgres", "config": postgres_database.config},
+            "Warehouse": warehouse or {"type": "postgres", "config": postgres_database.config},
             "Pipeline": {"sourceRef": {"name": name}, "warehouseRef": {"name": name}, "streams": [stream]},
         }
         texts = (
@@ -83,6 +85,22 @@ def test_from_a_table(run: Run, postgres_database: Postgres) -> None:
             for rows in TABLE_ROWS
         ]
         assert_bounded(*made)
+
+
+def test_from_a_table_into_parquet_files_that_a_set_check_reads(
+    run: Run, postgres_database: Postgres, tmp_path: Path
+) -> None:
+    source = {"type": "postgres", "config": postgres_database.config}
+    made = []
+    for rows in TABLE_ROWS:
+        postgres_database.execute(
+            f"CREATE TABLE rows_{rows} AS SELECT n AS id, md5(n::text)::uuid AS token, n / 100.0 AS amount, "
+            f"repeat(md5(n::text), 28) AS note FROM generate_series(1, {rows}) n"
+        )
+        stream = {"name": f"public.rows_{rows}", "target": "raw.rows", "checks": [{"type": "unique", "column": "note"}]}
+        warehouse = {"type": "parquet", "config": {"url": str(tmp_path / f"lake-{rows}")}}
+        made.append(run(source, stream | {"writeDisposition": "replace"}, rows, warehouse))
+    assert_bounded(*made)
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])

@@ -120,7 +120,7 @@ class ParquetWarehouse:
         if self._looked is None:
             from millstream_pipelines.warehouses._parquet.looking import Looking
 
-            self._looked = Looking(self._store, self._owner, self._pending)
+            self._looked = Looking(self._store, self._owner, self._pending, self._config.memory_limit)
         found = self._looked.rows(sql)
         return found[0][0] if found else None
 

@@ -8,7 +8,7 @@ from millstream_pipelines.storage_login import StorageLogin
 
 
 class ParquetConfig(StorageLogin):
-    """Where the tables are, how to log in, and how large a file becomes."""
+    """Where the tables are, how to log in, how large a file becomes, and what a set check may use."""
 
     url: str = Field(
         min_length=1,
@@ -21,4 +21,9 @@ class ParquetConfig(StorageLogin):
         default=1_000_000,
         ge=1,
         description="Rows of an incremental stream per commit, and so per file; a minute ends one too.",
+    )
+    memory_limit: str = Field(
+        default="96MB",
+        pattern=r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B)$",
+        description="How much memory a set check takes before it goes to temporary disk.",
     )

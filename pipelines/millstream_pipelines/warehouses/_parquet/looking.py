@@ -29,22 +29,25 @@ from millstream_pipelines.warehouses.names import quote
 
 _NAME = r'"((?:[^"]|"")+)"'
 _TABLE = re.compile(rf"{_NAME}\.{_NAME}")
-_BATCH_ROWS = 16_384
+# What a scan hands over at once: DuckDB keeps several of them.
+_BATCH_ROWS, _BATCH_BYTES = (2_048, 16_384), 2 * 1024 * 1024
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "enable_external_access": "false",
-    "memory_limit": "128MB",
-    "threads": "2",
+    "threads": "1",
 }
 
 
 class Looking:
     """Answers SQL. `pending`: a table as an open transaction would make it, by schema and name."""
 
-    def __init__(self, store: Store, owner: str, pending: Callable[[tuple[str, str]], Pending | None]) -> None:
+    def __init__(
+        self, store: Store, owner: str, pending: Callable[[tuple[str, str]], Pending | None], memory_limit: str
+    ) -> None:
         self._store, self._owner, self._pending = store, owner, pending
-        self._connection = duckdb.connect(":memory:", config={**_SETTINGS, "temp_directory": tempfile.gettempdir()})
+        limits = {"memory_limit": memory_limit, "temp_directory": tempfile.gettempdir()}
+        self._connection = duckdb.connect(":memory:", config={**_SETTINGS, **limits})
         self._connection.execute("SET TimeZone = 'UTC'")
         self._filled = False  # `_millstream` is as it was when first asked for
         self._known: set[tuple[str, str]] = set()
@@ -54,6 +57,7 @@ class Looking:
         if "_millstream" in sql and not self._filled:
             history.fill(self._connection, self._store, self._owner)
             self._filled = True
+        pa.default_memory_pool().release_unused()  # of the batches that were written
         named = {tuple(part.replace('""', '"') for part in found) for found in _TABLE.findall(sql)}
         made = [self._register(schema, table, sql) for schema, table in named if schema != "_millstream"]
         views = [view for view in made if view is not None]
@@ -125,7 +129,10 @@ class _Rows:
         has = set(file.schema_arrow.names)
         wanted = [name for name in self._schema.names if name in has]
         for group in range(file.num_row_groups):
-            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False):
+            found = file.metadata.row_group(group)
+            width = max(1, found.total_byte_size // max(1, found.num_rows))
+            size = max(_BATCH_ROWS[0], min(_BATCH_ROWS[1], _BATCH_BYTES // width))
+            for batch in file.iter_batches(size, row_groups=[group], columns=wanted, use_threads=False):
                 yield self._fitted(batch, has)
 
     def _fitted(self, batch: pa.RecordBatch, has: set[str]) -> pa.RecordBatch:
