@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from millstream_api.retentionpolicy import RetentionPolicySpec
+from millstream_pipelines.retention.split import advance
+from retained import patient
 from retention.policies import NOW, TABLE, attached, carried_out, spec
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres
@@ -86,3 +88,20 @@ def test_loads_hear_how_a_table_is_cut(postgres_database: Postgres) -> None:
     assert postgres_database.execute(kept) == [(TABLE, "1 month", "America/New_York")]
     carried_out(postgres_database, spec(tables=[{"name": TABLE}]))
     assert postgres_database.execute(kept) == []
+
+
+def test_a_split_whose_policy_changed_its_mind_leaves_nothing_behind(postgres_database: Postgres) -> None:
+    plain(postgres_database)
+    carried_out(postgres_database, policy())
+    assert policy().tables[0].partition_by is not None
+    with patient(postgres_database) as ddl:
+        advance(ddl, TABLE, policy().tables[0].partition_by, -1, now=NOW)  # type: ignore[arg-type]
+    left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'split%' AND relnamespace = '_millstream'::regnamespace"
+    assert postgres_database.execute(left) != [(0,)]
+    report = carried_out(postgres_database, spec(tables=[{"name": TABLE}], keep={}))
+    assert report.exit_code == 0, report.message
+    assert "is no longer split" in report.message
+    assert postgres_database.execute(left) == [(0,)]
+    assert attached(postgres_database)[0] == "before"
+    assert postgres_database.execute("SELECT count(*) FROM raw.flights") == [(150,)]
+    assert postgres_database.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'millstream%'") == [(0,)]

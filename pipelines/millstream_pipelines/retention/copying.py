@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millstream_api.retentionpolicy import PartitionBy
-from millstream_pipelines.errors import DataError
+from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.conversions import Conversion, conversion
 from millstream_pipelines.retention.ddl import Ddl
@@ -26,7 +26,7 @@ _MOST = 1000  # partitions; beyond, planning a query takes noticeably long
 class Copying:
     """One call's work on one table. See `split.advance` for the states."""
 
-    def __init__(self, ddl: Ddl, table: str, by: PartitionBy, found: Conversion, now: datetime) -> None:
+    def __init__(self, ddl: Ddl, table: str, by: PartitionBy | None, found: Conversion, now: datetime) -> None:
         self.ddl, self.name, self._by, self.found, self.now = ddl, table, by, found, now
         self.facts: TableFacts = table_facts(ddl, table)
         self.old: Partition | None = next((p for p in self.facts.partitions if p.name == found.old), None)
@@ -44,6 +44,8 @@ class Copying:
         self.sql = Splitting(table, found.old, columns, key, [types[name] for name in key])
 
     def _grid(self) -> Grid:
+        if self._by is None:
+            raise MillstreamError(f"{self.name}: a split needs partitionBy")
         return grid_of(self.facts, self._by)
 
     def _upper(self) -> Value:

@@ -46,6 +46,18 @@ def advance(
         return _Split(ddl, name, by, found, now or datetime.now(UTC)).go(time.monotonic() + budget_s, grace)
 
 
+def abandon(ddl: Ddl, table: str) -> str:
+    """Give up a split that is under way: the old range stays whole. Return what was done, an empty text for nothing."""
+    name = full_name(table)
+    found = conversion(ddl, name)
+    if found is None or found.state in ("ended", "whole", "switched"):
+        return ""
+    with _alone(ddl, name):
+        copying = Copying(ddl, name, None, found, datetime.now(UTC))
+        copying.drop_copy()
+        return copying.note("whole", f"{found.old} is no longer split, since partitionBy is gone; it stays one range")
+
+
 @contextmanager
 def _alone(ddl: Ddl, table: str) -> Iterator[None]:
     lock = f"millstream split {table}"
@@ -190,4 +202,4 @@ class _Split(Copying):
         return [Piece(part.name, part.low, part.high) for part in with_ if part.high is not None]
 
 
-__all__ = ["advance"]
+__all__ = ["abandon", "advance"]

@@ -21,6 +21,8 @@ from millstream_pipelines.warehouses._postgres import ledger, quarantine, refusa
 from millstream_pipelines.warehouses._postgres.connection import one, run
 from millstream_pipelines.warehouses._postgres.copying import CopyIn
 from millstream_pipelines.warehouses._postgres.native import is_native
+from millstream_pipelines.warehouses._postgres.poison import refused_counts
+from millstream_pipelines.warehouses._postgres.room import Room
 from millstream_pipelines.warehouses._postgres.tables import fit_keyed, shaped
 from millstream_pipelines.warehouses.base import Counts, LoadSpec
 from millstream_pipelines.warehouses.content_hash import content_hash
@@ -44,6 +46,7 @@ class Child:
         self._family, self._spec = family, spec
         self._name = f"millstream_child_{number}"
         self._sent: Schema | None = None
+        self._room: Room | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -60,7 +63,7 @@ class Child:
 
     def forget(self) -> None:
         """Ask for the shape anew: the columns made are gone."""
-        self._sent = None
+        self._sent = self._room = None
 
     def shape(self, schema: Schema) -> Schema:
         """See `ChildLoad.shape`."""
@@ -82,9 +85,25 @@ class Child:
             if self._family.is_staged or not all(is_native(column) for column in self._sent):
                 self._staged_rows += self._copied(connection, self._staged(connection, self._sent), self._name, rows)
                 return
-            names = self._sent.names
-            taken = self._copied(connection, self._sent, self._spec.target, rows.select(names))
+            rows = self._housed(connection, rows.select(self._sent.names))
+            taken = self._copied(connection, self._sent, self._spec.target, rows)
             self.counts = self.counts + Counts(loaded=taken)
+
+    def _housed(self, connection: Connection, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows that have a partition now; those of retired ranges are set aside."""
+        room = self._partitions(connection)
+        if (lost := room.lost(rows)) is None:
+            return rows
+        rows, refused = room.found(rows, lost)
+        if self._spec.contract.rows == "quarantine":
+            quarantine.insert(connection, self._spec, self._family.lease.seq + 1, refused)
+        self.counts = self.counts + refused_counts(self._spec, len(refused))
+        return rows
+
+    def _partitions(self, connection: Connection) -> Room:
+        if self._room is None:
+            self._room = self._family.room(connection, self._spec)
+        return self._room
 
     def _copied(self, connection: Connection, schema: Schema, table: str, rows: pa.RecordBatch) -> int:
         from millstream_pipelines.warehouses._postgres.encoding import encoded
@@ -125,6 +144,9 @@ class Child:
             return
         if has_winners:
             self._set_orphans_aside(connection)
+        room = self._partitions(connection)
+        if self._sent.get(room.column) is not None:
+            self._take_out(room.set_aside(f"pg_temp.{self._name} WHERE true", self._family.lease.seq + 1))
         run(connection, "SAVEPOINT millstream_child")
         try:
             loaded = run(connection, self._insert(self._sent, has_winners))
@@ -181,12 +203,16 @@ class Child:
 
 
 class Family:
-    """The children of one load. `working` lends the connection while the parent's COPY rests."""
+    """The children of one load. `working` lends the connection between COPYs; `room` makes partitions."""
 
     def __init__(
-        self, spec: LoadSpec, lease: Lease, working: Callable[[str], AbstractContextManager[Connection]]
+        self,
+        spec: LoadSpec,
+        lease: Lease,
+        working: Callable[[str], AbstractContextManager[Connection]],
+        room: Callable[[Connection, LoadSpec], Room],
     ) -> None:
-        self._spec, self.lease, self.working = spec, lease, working
+        self._spec, self.lease, self.working, self.room = spec, lease, working, room
         self.is_staged = False
         """Whether the parent's rows go through its stage: then some may not be loaded."""
         self._children: dict[str, Child] = {}

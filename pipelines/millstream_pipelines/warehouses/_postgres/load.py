@@ -45,7 +45,7 @@ class PostgresLoad:
         self._spec = spec
         self._owner = owner
         self._lease = Lease(connect, spec)
-        self._family = Family(spec, self._lease, self._working)
+        self._family = Family(spec, self._lease, self._working, self._room_of)
         self.child, self.children = self._family.child, self._family.committed  # see `ParentLoad`
         self.altering: Callable[[], Ddl] | None = None
         """Makes a session that alters tables while this one loads."""
@@ -150,8 +150,11 @@ class PostgresLoad:
     def _partitions(self) -> Room:
         """Return the target's partitions as they were known when this load, or its last try, began."""
         if self._room is None:
-            self._room = Room(self._connection, self._spec, self._owner, self.altering)
+            self._room = self._room_of(self._connection, self._spec)
         return self._room
+
+    def _room_of(self, connection: Connection, spec: LoadSpec) -> Room:
+        return Room(connection, spec, self._owner, self.altering)
 
     def open_raw(self) -> Callable[[bytes], None]:
         """See `RawLoad.open_raw`."""

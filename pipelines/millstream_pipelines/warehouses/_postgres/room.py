@@ -135,9 +135,12 @@ class Room:
     def for_stage(self, made: stage.StagePlan, seq: int) -> int:
         """Make partitions for the rows of the stage, set those of retired ranges aside; return how many these are."""
         live = f"{stage.NAME} WHERE NOT {DELETED}" if made.deletes else f"{stage.NAME} WHERE true"
-        met = self.for_rows(live) if made.sent.get(self.column) is not None else []
+        return self.set_aside(live, seq) if made.sent.get(self.column) is not None else 0
+
+    def set_aside(self, live: str, seq: int) -> int:
+        """Do so for staged rows, `table WHERE condition`."""
         spec, count = self._spec, 0
-        for away in met:
+        for away in self.for_rows(live):
             from millstream_pipelines.retention.partitions import condition
 
             rows = f"{live} AND {condition(self.column, away.low, away.high, self._grid.kind)}"
