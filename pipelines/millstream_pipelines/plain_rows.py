@@ -63,6 +63,9 @@ class PlainRows:
     def write(self, load: object, rows: pa.RecordBatch, batch: Batch, keys: Schema, shape_of: ShapeOf) -> None:
         """Write what belongs to rows that were written."""
 
+    def settle(self, load: object, keys: Schema, shape_of: ShapeOf) -> None:
+        """Write what still waits of that, before the load settles."""
+
     def foreseen(self, keys: Schema) -> list[tuple[StreamSpec, Schema]]:
         """Return the child tables that a first batch shows, with their columns; `keys`: the stream's columns."""
         return []

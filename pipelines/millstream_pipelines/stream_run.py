@@ -228,6 +228,7 @@ class StreamRun:
 
     def _settle(self, load: StreamLoad) -> None:
         """Settle, and hold the budget against the rows that only the warehouse could refuse."""
+        self._nest.settle(load, self._target, self.warehouse.shape_of)
         self._settled = load.settle()
         reached("settled")
         self._seen.heard(self._settled)
