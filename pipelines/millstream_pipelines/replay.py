@@ -22,6 +22,7 @@ from millstream_pipelines.deletes import read_columns
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RowRefusedError
 from millstream_pipelines.guarantee import EXACTLY_ONCE
 from millstream_pipelines.metadata import Metadata
+from millstream_pipelines.replayable import why_not_replayed
 from millstream_pipelines.replayed_rows import as_shaped, batches, kind, widened
 from millstream_pipelines.reread import Interval, Rereads
 from millstream_pipelines.row_checks import RowChecks
@@ -97,11 +98,8 @@ class ReplayRun(StreamRun):
         """Raise ConfigurationError for a stream whose rows need more than they had when they were set aside."""
         require_abilities(self.stream, self.warehouse)
         require_ability("replay", self.warehouse, f"{self._owner}: a replay", "load the rows again from their source")
-        cure = "repair the rows at the source, which sends them again, and discard them here"
-        if self.stream.nested.objects != "json" or self.stream.nested.lists != "json":
-            raise ConfigurationError(f"{self._owner}: a replay does not take `nested` values apart; {cure}")
-        if self.stream.deletes.column is not None:
-            raise ConfigurationError(f"{self._owner}: a replay does not follow `deletes.column`; {cure}")
+        if (why := why_not_replayed(self.stream)) is not None:
+            raise ConfigurationError(f"{self._owner}: {why}")
 
     def _load_spec(self) -> LoadSpec:
         """Return the stream's load, but adding to what is there, and refusing where it would set aside anew."""

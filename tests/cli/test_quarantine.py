@@ -116,3 +116,20 @@ def test_values_that_are_masked_since_are_not_shown(millstream: Callable, manife
     masked = millstream("quarantine", "show", "-f", manifest(ROWS, SMALL))
     assert "m3@b.c" not in masked.out
     assert json.dumps("***") in masked.out
+
+
+def test_rows_that_no_replay_can_load_are_told_so(millstream: Callable, manifest: Callable) -> None:
+    rows = [{"id": 1, "items": [{"n": 1}]}, {"id": 2, "items": [{"n": "many"}]}, {"id": None, "items": []}]
+    nested = {"primaryKey": ["id"], "nested": {"lists": "tables"}, "columns": [{"name": "id", "type": "bigint"}]}
+    path = manifest(rows[:1], nested)
+    assert millstream("run", "-f", path).code == 0
+    ran = millstream("run", "-f", manifest(rows, nested))
+    assert "those of rows cannot be replayed: repair the rows at the source" in ran.out
+    assert "quarantine replay" not in ran.out
+    listed = millstream("quarantine", "list", "-f", path, "--stream", "rows/items", "--json").json()["rows"]
+    assert [(row["stream"], row["rule"]) for row in listed] == [("rows/items", "cast(n)")]
+    refused = millstream("quarantine", "replay", "-f", path, "--stream", "rows/items")
+    assert refused.code == 78
+    assert "a child table of 'rows', whose rows come with their parents only" in refused.err
+    given_up = millstream("quarantine", "discard", "-f", path, "--stream", "rows/items", "--reason", "a test")
+    assert given_up.code == 0, given_up.err

@@ -16,6 +16,7 @@ from millstream_pipelines.cli.run import document, run_pipeline, summary, worst
 from millstream_pipelines.errors import ConfigurationError, unknown_value
 from millstream_pipelines.manifests import Planned, plan_pipeline, read_catalog
 from millstream_pipelines.masking import REDACTED
+from millstream_pipelines.replayable import CURE
 from millstream_pipelines.selection import Selection
 
 _HEADERS = ("pipeline", "stream", "rule", "status", "rows", "first", "last")
@@ -34,8 +35,17 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _known_stream(planned: list[Planned], stream: str | None) -> None:
     known = {item.name for one in planned if one.plan.pipeline is not None for item in one.plan.pipeline.streams}
-    if stream is not None and stream not in known:
+    if stream is not None and stream not in known and _parent_of(planned, stream) is None:
         raise unknown_value("--stream", "stream", stream, known)
+
+
+def _parent_of(planned: list[Planned], stream: str) -> str | None:
+    """Return the stream whose child table is named, None for what is none."""
+    for one in planned:
+        for item in one.plan.pipeline.streams if one.plan.pipeline is not None else []:
+            if stream.startswith(f"{item.name}/") and item.nested.lists == "tables":
+                return item.name
+    return None
 
 
 def _chosen(planned: Planned, arguments: argparse.Namespace) -> Selection:
@@ -103,6 +113,10 @@ def _replay(ready: list[Planned], arguments: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"--status {arguments.status}: only open rows can be replayed; rows that are `refused` are still at the "
             "source, and the next run reads them again"
+        )
+    if arguments.stream and (parent := _parent_of(ready, arguments.stream)) is not None:
+        raise ConfigurationError(
+            f"--stream {arguments.stream}: a child table of '{parent}', whose rows come with their parents only; {CURE}"
         )
     options = RunOptions(
         trigger="replay",

@@ -21,6 +21,7 @@ from millstream_pipelines.cli.places import reachable
 from millstream_pipelines.cli.progress import progress
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.manifests import Manifest, Planned, plan_pipeline, read_catalog
+from millstream_pipelines.replayable import CURE, why_not_replayed
 
 _WORST_FIRST = (ExitCode.CONFIGURATION, ExitCode.CHECKS_FAILED, ExitCode.RETRIABLE)
 _BACKOFF_MAX_S = 3600.0
@@ -167,12 +168,29 @@ def summary(ended: Ended) -> str:
             + (f"; for example {', '.join(check.samples)}" if check.samples else "")
         )
     if report.totals is not None and report.totals.quarantined and not ended.replay:
-        name = ended.planned.plan.name
-        lines.append(
-            f"  {number(report.totals.quarantined)} quarantined: `millstream quarantine list -f … --pipeline {name}`; "
-            f"after a fix load them with `millstream quarantine replay -f … --pipeline {name} [--rule …]`"
-        )
+        lines.append(f"  {number(report.totals.quarantined)} quarantined: {_way_back(ended, report)}")
     return "\n".join(lines)
+
+
+def _way_back(ended: Ended, report: RunReport) -> str:
+    """Return what can be done about rows that were set aside."""
+    plan = ended.planned.plan
+    rows = f"-f … --pipeline {plan.name}"
+    hit = [stream.name for stream in report.streams if stream.quarantined]
+    streams = plan.pipeline.streams if plan.pipeline is not None else []
+    stuck = [item.name for item in streams if why_not_replayed(item) and any(_belongs(name, item.name) for name in hit)]
+    ways = [f"`millstream quarantine list {rows}`"]
+    if not all(any(_belongs(name, one) for one in stuck) for name in hit):
+        ways.append(f"after a fix load them with `millstream quarantine replay {rows} [--rule …]`")
+    if stuck:
+        names = ", ".join(stuck)
+        ways.append(f"those of {names} cannot be replayed: {CURE} (`millstream quarantine discard {rows} …`)")
+    return "; ".join(ways)
+
+
+def _belongs(name: str, stream: str) -> bool:
+    """Return whether a name is that of a stream or of one of its child tables."""
+    return name == stream or name.startswith(f"{stream}/")
 
 
 def _found(rows: int, message: str) -> str:
