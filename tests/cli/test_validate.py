@@ -102,3 +102,31 @@ def test_two_objects_of_one_name_name_both_places(millstream: Callable, tmp_path
     assert result.code == 78
     assert "b.yaml:1" in result.err
     assert "also at a.yaml:" in result.err
+
+
+@pytest.mark.parametrize(
+    ("warehouse", "asked", "named"),
+    [
+        ("{type: parquet, config: {url: ./lake}}", "primaryKey: [id], writeDisposition: merge", "'merge'"),
+        ("{type: parquet, config: {url: ./lake}}", "primaryKey: [id], writeDisposition: replace", "primaryKey with"),
+        ("{type: duckdb, config: {path: d}}", "primaryKey: [id], nested: {lists: tables}", "nested.lists 'tables'"),
+    ],
+)
+def test_what_the_warehouse_cannot_do_is_named_at_the_stream(
+    millstream: Callable, tmp_path: Path, warehouse: str, asked: str, named: str
+) -> None:
+    text = GOOD.replace("{type: postgres, config: {embedded: true}}", warehouse)
+    (tmp_path / "m.yaml").write_text(text.replace("target: raw.a", f"target: raw.a, {asked}"), encoding="utf-8")
+    result = millstream("validate", "-f", "m.yaml")
+    assert result.code == 78
+    assert named in result.err
+    assert "Pipeline 'p'" in result.err
+
+
+def test_a_warehouse_without_transforms_names_them(millstream: Callable, tmp_path: Path) -> None:
+    text = GOOD.replace("{type: postgres, config: {embedded: true}}", "{type: parquet, config: {url: ./lake}}")
+    transforms = "  transforms: [{name: t, target: marts.t, sql: SELECT 1 AS a}]\n"
+    (tmp_path / "m.yaml").write_text(text + transforms, encoding="utf-8")
+    result = millstream("validate", "-f", "m.yaml")
+    assert result.code == 78
+    assert "`transforms` is not built for a warehouse of type 'parquet'" in result.err
