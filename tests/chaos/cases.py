@@ -146,18 +146,18 @@ def drawn(seed: int, warehouse: Warehouse, kinds: dict[Kind, int], faults: int) 
     count = chance.randint(faults - 3, faults + 3)
     drawn_faults = tuple(_fault(chance, case, kinds, number == 0) for number in range(count))
     replay: tuple[Fault, ...] = ()
-    if case.is_replayable and chance.random() < 0.4:
+    if case.is_replayable and chance.random() < 0.25:
         replay = tuple(_replay_fault(chance, case) for _ in range(chance.randint(2, 4)))
     return Case(**shape, faults=drawn_faults, replay=replay)
 
 
 def _special(chance: random.Random, case: Case) -> dict[str, Any]:
     """Return which of the rarer ways a case goes, and what follows from that."""
-    choices: list[Special] = ["", ""]
+    choices: list[Special] = []
     if (case.warehouse, case.source) == ("postgres", "postgres"):
         choices += ["poison", *(["nested"] if case.disposition != "scd2" else [])]
-        choices += ["marks", "absence", "absence"] if case.disposition in ("merge", "scd2") else []
-    special = chance.choice(choices)
+        choices += ["marks", *["absence"] * 3] if case.disposition in ("merge", "scd2") else []
+    special = chance.choice(choices) if choices and chance.random() < 0.3 else ""
     changes: dict[str, Any] = {"special": special}
     if special in ("marks", "absence") and case.transform == "incremental":
         changes["transform"] = "table"  # the other one keeps groups that have gone
