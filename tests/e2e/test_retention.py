@@ -104,7 +104,7 @@ def test_the_year_of_flights_of_the_example(place: Place) -> None:
     place.apply(objects["Warehouse"], objects["RetentionPolicy"])
     place.wait("warehouse", "dw")
     place.wait("retentionpolicy", "year")
-    run(place, "first", "year")
+    place.wait("retentionpolicy", "year", "jsonpath={.status.lastDryRun.outcome}=Succeeded")
     place.apply(objects["DataSource"], objects["Pipeline"])
     place.wait("pipeline", "flights-2013")
     loaded = place.run("flights-2013", "flights-2013-1")

@@ -83,6 +83,13 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(flights: Postgres, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_tells_the_first_load_how_to_cut(any_postgres_database: Postgres) -> None:
+    message = done(carried_out(any_postgres_database, spec(keep={}), dryRun=True))
+    assert message.endswith("raw.flights: waits for its first load, which makes it with partitions")
+    told = "SELECT table_name, column_name, kind FROM _millstream.partitioned"
+    assert any_postgres_database.execute(told) == [("raw.flights", "time_hour", "")]
+
+
 def test_a_hold_keeps_a_range(flights: Postgres, tmp_path: Path) -> None:
     policy = spec(tmp_path, holds=[{"name": "case-1", "table": TABLE, "from": "2013-09-10", "to": "2013-10-01"}])
     report = carried_out(flights, policy)

@@ -125,7 +125,9 @@ def _retained(request: RetentionRequest) -> RunReport:
             for item in chosen
         ]
         failures: list[MillstreamError] = []
-        planned = _planned(runs, failures)
+        for run in runs:
+            _attempt(run, failures, run.announce)
+        planned = _planned([run for run in runs if run.failure is None], failures)
         approved = _approved(request, planned)
         if not request.options.dry_run:
             for run in runs:

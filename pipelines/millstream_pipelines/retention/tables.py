@@ -93,12 +93,16 @@ class TableRun:
         finally:
             self.waited_s = self.ddl.waited_s - waited_before
 
+    def announce(self) -> None:
+        """Tell loads how a table that is not there yet is to be cut; a dry run does it too, for a load may be first."""
+        by = self.chosen.by
+        if by is not None and table_facts(self.ddl, self.chosen.name).shape == "missing":
+            ondemand.remember(self.ddl, self.chosen.name, by, None)
+
     def _remember(self) -> None:
         """Tell loads how the table is cut, so that they make what is missing."""
         facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
-        if facts.shape == "missing" and by is not None:
-            ondemand.remember(self.ddl, facts.name, by, None)
-        elif facts.shape == "ranges" and by is not None:
+        if facts.shape == "ranges" and by is not None:
             ondemand.remember(self.ddl, facts.name, by, facts.kind)
         elif facts.shape == "ranges":
             ondemand.forget(self.ddl, facts.name)
