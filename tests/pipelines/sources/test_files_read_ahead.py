@@ -40,17 +40,17 @@ def test_only_a_few_blocks_wait_for_whoever_takes_rows() -> None:
 
 
 def test_blocks_without_rows_end() -> None:
-    made, _ = reader(b"a,b\n" + b"\n" * (12 * BLOCK) + ROW + b"\n" * (12 * BLOCK) + ROW)
+    made, _ = reader(b"a,b\n" + b"\n" * (5 * BLOCK) + ROW + b"\n" * (5 * BLOCK) + ROW)
     with closing(made.pieces(BLOCK)) as pieces:
         assert sum(piece.data.num_rows for piece in pieces) == 2
 
 
 def test_blocks_of_malformed_rows_end() -> None:
-    made, _ = reader(b"a,b\n" + ROW + b"1,2,3\n" * (12 * BLOCK // 6) + ROW)
+    made, _ = reader(b"a,b\n" + ROW + b"1,2,3\n" * (5 * BLOCK // 6) + ROW)
     with closing(made.pieces(BLOCK)) as pieces:
         read = list(pieces)
     assert sum(piece.data.num_rows for piece in read) == 2
-    assert sum(len(piece.rejects) for piece in read) == 12 * BLOCK // 6
+    assert sum(len(piece.rejects) for piece in read) == 5 * BLOCK // 6
 
 
 def test_a_reader_that_is_given_up_ends() -> None:

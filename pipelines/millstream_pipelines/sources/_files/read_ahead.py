@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 _AHEAD = 3
-_PATIENCE_S = 0.05  # of someone who waits for rows: blocks that hold none give none
+# Of someone who waits for rows: a block that holds none gives none. Shorter, and a busy machine would look like that.
+_PATIENCE_S = 0.3
 
 
 class ReadAhead(io.RawIOBase):
