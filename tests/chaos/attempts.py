@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from millstream_api import RunOptions
+from millstream_api import RetentionOptions, RunOptions
 
 PATIENCE_S = 180.0  # whatever takes longer hangs, also on a busy machine
 _ENTRY_POINT = "[millstream.sources]\nunruly = chaos.unruly:UnrulySource\n"
@@ -29,8 +29,11 @@ class Warm:
         info.mkdir(parents=True, exist_ok=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chaos\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(_ENTRY_POINT)
+        scratch = folder / "scratch"
+        scratch.mkdir(exist_ok=True)
         environment = os.environ | {
             "PYTHONPATH": str(folder),
+            "TMPDIR": str(scratch),  # who is killed cannot tidy up; a pod's goes with it
             "MILLSTREAM_BATCH_ROWS": str(batch_rows),
             "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a thread would not survive the fork
         }
@@ -79,7 +82,7 @@ class Attempt:
     number: int
     failpoint: str = ""
     clock_shift_s: float = 0.0
-    options: RunOptions = field(default_factory=RunOptions)
+    options: RunOptions | RetentionOptions = field(default_factory=RunOptions)
     pid: int = field(init=False)
     status: int | None = field(init=False, default=None)
 

@@ -81,6 +81,8 @@ def rehearse() -> None:
     end = {"name": "e", "type": "postgres"}
     plan = {"action": "run", "namespace": "n", "name": "p", "source": end, "warehouse": end, "pipeline": spec}
     RunPlan.model_validate_json(json.dumps(plan))
+    policy = {"warehouseRef": {"name": "w"}, "tables": [{"name": "a.b"}], "archive": {"url": "file:///a"}}
+    RunPlan.model_validate_json(json.dumps(plan | {"action": "retain", "policy": policy}))
     RunReport(exit_code=0, reason="Rehearsed", message="").fitted()
     reach = {"host": "h", "database": "d"}
     configured(component("sources", "postgres", "").Config, reach, {}, "")

@@ -15,6 +15,7 @@ from millstream_pipelines.errors import DataError
 from millstream_pipelines.retention import archive as archives
 from millstream_pipelines.retention.archive import archive, untouched, verify
 from millstream_pipelines.retention.manifest import manifests, read
+from millstream_pipelines.retention.sessions import Sessions
 from retention.archives import EVERY_TYPE, OWNER, ROWS, config_of, folder_store, whole
 from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
@@ -132,8 +133,11 @@ def test_other_rows_are_told_apart_by_content(every: Postgres, tmp_path: Path) -
     manifest = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
     every.execute("UPDATE raw.every SET t = 'other' WHERE id = 1")
     other = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
-    with pytest.raises(DataError, match=r"content hash: .*column 't': 3 values, +to .*(?s:.)+ to other"):
-        verify(store, other.objects, manifest.columns, manifest.content, "raw.every")
+    with (
+        Sessions(config_of(every), OWNER) as sessions,
+        pytest.raises(DataError, match=r"content hash: .*column 't': 3 values, +to .*(?s:.)+ to other"),
+    ):
+        verify(store, other.objects, manifest.columns, manifest.content, "raw.every", sessions.engine())
 
 
 def test_the_manifest_says_all_that_is_needed(every: Postgres, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,11 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.columns import ArchivedColumn, Content, content_of, duckdb_part, duckdb_total
 from millstream_pipelines.retention.export import Sink, export
 from millstream_pipelines.retention.manifest import Manifest
+from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.retention.spans import Kind
 from millstream_pipelines.retention.store import ArchiveStore, NoSuchObjectError, StoredObject
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from millstream_pipelines.warehouses.names import quote
-
-_MEMORY = "256MB"  # for DuckDB: what it reads is a row group at a time
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,23 @@ class Archived:
     fingerprint: str
 
 
-def archive(config: PostgresConfig, owner: str, store: ArchiveStore, wanted: Range) -> Archived:
-    """Archive a detached partition and prove it. DataError, reason ArchiveMismatch, says what differs."""
+def archive(
+    config: PostgresConfig,
+    owner: str,
+    store: ArchiveStore,
+    wanted: Range,
+    announce: Callable[[str], None] = lambda folder: None,
+    sessions: Sessions | None = None,
+) -> Archived:
+    """Archive a detached partition and prove it. DataError, reason ArchiveMismatch, says what differs.
+
+    `announce` is told the attempt's folder before anything lies in it. `sessions`: those of a run, else its own.
+    """
+    if sessions is None:
+        with Sessions(config, owner) as sessions:
+            return archive(config, owner, store, wanted, announce, sessions)
     folder = f"{wanted.folder}/{uuid.uuid4().hex}"
+    announce(folder)
     put: list[StoredObject] = []
 
     def begin() -> Sink:
@@ -73,9 +86,9 @@ def archive(config: PostgresConfig, owner: str, store: ArchiveStore, wanted: Ran
         return lambda path, _rows: put.append(store.put(f"{folder}/{path.name}", path))
 
     with tempfile.TemporaryDirectory(prefix="millstream-archive-") as scratch:
-        found = export(config, owner, wanted.source or wanted.partition, wanted.column, Path(scratch), begin)
+        found = export(sessions, wanted.source or wanted.partition, wanted.column, Path(scratch), begin)
     reached("exported")
-    verify(store, put, found.columns, found.content, wanted.partition)
+    verify(store, put, found.columns, found.content, wanted.partition, sessions.engine())
     reached("read-back")
     columns = tuple(replace(item, generated=item.generated or item.name in wanted.generated) for item in found.columns)
     manifest = Manifest(
@@ -94,16 +107,18 @@ def verify(
     columns: Sequence[ArchivedColumn],
     expected: Content,
     what: str,
+    engine: Any,
 ) -> None:
-    """Read every object back, compare its bytes with what was put, and its rows with what PostgreSQL holds."""
+    """Read every object back, compare its bytes with what was put, and its rows with what PostgreSQL holds.
+
+    `engine`: DuckDB, as `Sessions.engine` opens it.
+    """
     import duckdb
 
-    with (
-        tempfile.TemporaryDirectory(prefix="millstream-verify-") as scratch,
-        duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": scratch, "threads": 1}) as engine,
-    ):
-        engine.execute("SET TimeZone = 'UTC'")
-        engine.execute(f"CREATE TABLE parts AS {duckdb_part(columns, _nothing(columns))} HAVING false")
+    with tempfile.TemporaryDirectory(prefix="millstream-verify-") as scratch:
+        engine.execute(
+            f"CREATE OR REPLACE TEMPORARY TABLE parts AS {duckdb_part(columns, _nothing(columns))} HAVING false"
+        )
         for number, item in enumerate(objects):
             path = Path(scratch) / f"{number}.parquet"
             fetched(store, item, path, what)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -63,9 +64,17 @@ class Ddl:
         except psycopg2.Error as error:
             raise translated(error, self.owner, "asking the warehouse") from error
 
-    def alone(self, doing: str, statement: str, tables: tuple[str, ...] = ()) -> None:
-        """Run a statement that allows no transaction around it. See `together`."""
-        self._patiently(doing, tables, lambda: self._execute([statement]))
+    def alone(self, doing: str, statement: str | Callable[[], str | None], tables: tuple[str, ...] = ()) -> None:
+        """Run a statement that allows no transaction around it. See `together`.
+
+        A function is asked for it anew at each try; None from it means that nothing is left to do.
+        """
+
+        def action() -> None:
+            found = statement if isinstance(statement, str) else statement()
+            self._execute([found] if found else [])
+
+        self._patiently(doing, tables, action)
 
     def together(self, doing: str, statements: list[str], tables: tuple[str, ...] = ()) -> None:
         """Run statements in one transaction; again from its start where a lock was not to be had in time.
@@ -130,4 +139,19 @@ class Ddl:
         )
 
 
-__all__ = ["Ddl"]
+@contextmanager
+def alone(ddl: Ddl, table: str) -> Iterator[None]:
+    """Keep other runs and restores off this table; RetriableError when one is at it."""
+    name = f"millstream retention {table}"
+    if not ddl.rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))[0][0]:
+        raise RetriableError(
+            f"{ddl.owner}: another run works on table {table}; this one leaves it alone", reason="TableBusy"
+        )
+    try:
+        yield
+    finally:
+        if not ddl.connection.closed:
+            ddl.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+
+
+__all__ = ["Ddl", "alone"]

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
+from millstream_pipelines.retention import records
 from millstream_pipelines.retention.archive import Archived, Range, archive, fetched
 from millstream_pipelines.retention.condition import Condition
 from millstream_pipelines.retention.ddl import Ddl
@@ -92,7 +93,9 @@ class Rewriting:
         old = judged.supersedes.rpartition("/")[0]
         self.store.delete([judged.supersedes])
         keys = self.store.keys(folder.rpartition("/")[0] if in_force else old)
-        self.store.delete(key for key in keys if not key.startswith(f"{folder}/"))
+        records_here = (*records.retired(self.ddl, receipt.table), *records.restored(self.ddl, receipt.table))
+        named = {folder, *(item.manifest.rpartition("/")[0] for item in records_here if item.manifest)}
+        self.store.delete(key for key in keys if key.rpartition("/")[0] not in named)
         removed(self.ddl, receipt, judged.key)
 
     def _judged(self, key: str, condition: Condition, rows: int, held: int) -> Judged:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,11 @@ from millstream_pipelines.retention.columns import (
     postgres_query,
     selected,
 )
+from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.schema import Column, arrow_type
-from millstream_pipelines.sources._postgres.config import PostgresConfig as ReaderConfig
-from millstream_pipelines.sources._postgres.connection import SESSION, dsn_of, explained, session_settings
+from millstream_pipelines.sources._postgres.connection import explained
 from millstream_pipelines.sources._postgres.exact import exact
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translating
+from millstream_pipelines.warehouses._postgres.connection import one, run, translating
 from millstream_pipelines.warehouses._postgres.encoding import uuid_bytes
 from millstream_pipelines.warehouses.names import quote, quote_table
 
@@ -84,9 +83,7 @@ def content(connection: Any, table: str, columns: Sequence[ArchivedColumn]) -> C
     return content_of(columns, one(connection, postgres_query(columns, quote_table(table))))
 
 
-def export(
-    config: PostgresConfig, owner: str, table: str, order: str, folder: Path, begin: Callable[[], Sink]
-) -> Exported:
+def export(sessions: Sessions, table: str, order: str, folder: Path, begin: Callable[[], Sink]) -> Exported:
     """Write the table's rows into files below `folder`, each for the sink. Memory: a row group or two.
 
     `begin` makes the sink; it is asked again, for files from the first on, where a value was found that its column's
@@ -95,19 +92,18 @@ def export(
     as_text: set[str] = set()
     while True:
         try:
-            return _attempt(config, owner, table, order, folder, begin(), as_text)
+            return _attempt(sessions, table, order, folder, begin(), as_text)
         except _NotExactError as error:
             as_text.add(str(error))
+            sessions.close()
+        except BaseException:
+            sessions.close()
+            raise
 
 
-def _attempt(
-    config: PostgresConfig, owner: str, table: str, order: str, folder: Path, sink: Sink, as_text: set[str]
-) -> Exported:
-    doing = f"reading {table} for its archive"
-    with closing(connect(config, owner)) as connection, translating(owner, doing):
-        for statement in SESSION:
-            run(connection, statement)
-        connection.commit()
+def _attempt(sessions: Sessions, table: str, order: str, folder: Path, sink: Sink, as_text: set[str]) -> Exported:
+    with translating(sessions.owner, f"reading {table} for its archive"):
+        connection = sessions.judge()
         run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         snapshot = one(connection, "SELECT pg_export_snapshot()")[0]
         columns = tuple(
@@ -116,7 +112,7 @@ def _attempt(
         judge = _Judge(connection, table, columns)
         judge.start()
         try:
-            _write(_batches(config, owner, table, order, columns, snapshot), columns, folder, sink)
+            _write(_batches(sessions, table, order, columns, snapshot), columns, folder, sink)
         except BaseException:
             cause = judge.failure  # which ended the snapshot, and so the read
             connection.cancel()
@@ -127,6 +123,7 @@ def _attempt(
         judge.join()
         if judge.failure is not None:
             raise judge.failure
+        connection.rollback()  # nothing was changed; the snapshot goes
         return Exported(columns, judge.found[0], judge.found[1])
 
 
@@ -147,33 +144,27 @@ class _Judge(threading.Thread):
             self.failure = error
 
 
-def _reader_config(config: PostgresConfig) -> ReaderConfig:
-    shared = ("host", "port", "database", "user", "password", "sslmode", "network_timeout_seconds")
-    return ReaderConfig.model_validate({name: getattr(config, name) for name in shared} | {"row_security": False})
-
-
 def _batches(
-    config: PostgresConfig, owner: str, table: str, order: str, columns: Sequence[ArchivedColumn], snapshot: str
+    sessions: Sessions, table: str, order: str, columns: Sequence[ArchivedColumn], snapshot: str
 ) -> Iterator[pa.RecordBatch]:
     import adbc_driver_manager
-    from adbc_driver_postgresql import StatementOptions, dbapi
+    from adbc_driver_postgresql import StatementOptions
 
-    reading = _reader_config(config)
     hint = {StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(_ROW_GROUP_BYTES)}
     chosen = ", ".join(selected(item) for item in columns)
     begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     try:
-        with (
-            dbapi.connect(dsn_of(reading), autocommit=True) as connection,
-            connection.cursor(adbc_stmt_kwargs=hint) as cursor,
-        ):
-            for statement in (*session_settings(reading), begin, f"SET TRANSACTION SNAPSHOT '{snapshot}'"):
+        connection = sessions.reader()
+        with connection.cursor(adbc_stmt_kwargs=hint) as cursor:
+            for statement in (begin, f"SET TRANSACTION SNAPSHOT '{snapshot}'"):
                 cursor.execute(statement)
             cursor.execute(f"SELECT {chosen} FROM {quote_table(table)} ORDER BY {quote(order)}")
             for batch in cursor.fetch_record_batch():
                 yield _stored(batch, columns)
+        with connection.cursor() as cursor:
+            cursor.execute("COMMIT")
     except adbc_driver_manager.Error as error:
-        raise explained(error, error.sqlstate, reading, owner, table) from error
+        raise explained(error, error.sqlstate, sessions.reading, sessions.owner, table) from error
 
 
 def _stored(batch: pa.RecordBatch, columns: Sequence[ArchivedColumn]) -> pa.RecordBatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from millstream_pipelines.errors import DataError
+from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
@@ -14,9 +14,11 @@ from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.definitions import definition
 from millstream_pipelines.retention.export import fingerprint_of
 from millstream_pipelines.retention.facts import Partition, TableFacts
+from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.partitions import detach
 from millstream_pipelines.retention.planning import Planned
 from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.retention.store import ArchiveStore, NoSuchObjectError
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from millstream_pipelines.warehouses.names import quote_table
@@ -31,6 +33,7 @@ class Leaving:
     policy: str
     store: ArchiveStore | None
     now: datetime
+    sessions: Sessions | None = None
 
     def detach(self, step: Planned, facts: TableFacts, time_zone: str) -> Retired:
         """Take a partition out of its table. What a killed run began is ended, not begun anew."""
@@ -53,11 +56,14 @@ class Leaving:
         return replace(record, state="detached")
 
     def archive(self, record: Retired) -> Retired:
-        """Archive a detached partition and prove it; older archives of the same range go then."""
+        """Archive a detached partition and prove it."""
         store = self._store()
         wanted = Range(record.table, record.partition, record.oid, record.column, record.kind, record.low, record.high,
                        record.time_zone, definition(self.ddl, record.partition))  # fmt: skip
-        made = archive(self.config, self.ddl.owner, store, wanted)
+        made = archive(
+            self.config, self.ddl.owner, store, wanted, lambda folder: records.attempting(self.ddl, record, folder),
+            self.sessions,
+        )  # fmt: skip
         manifest = made.manifest
         records.advance(
             self.ddl, record, "archived", self.now, manifest=manifest.key, archive_url=store.shown,
@@ -65,14 +71,26 @@ class Leaving:
             fingerprint=made.fingerprint, verified_at=manifest.verified_at,
         )  # fmt: skip
         reached("archived")
-        store.delete(key for key in store.keys(wanted.folder) if not key.startswith(f"{manifest.folder}/"))
         return replace(record, state="archived", manifest=manifest.key, fingerprint=made.fingerprint)
+
+    def tidy(self, table: str) -> None:
+        """Delete what killed attempts left in the store, and archives that newer ones stand for."""
+        if self.store is None:
+            return
+        for record_id, folder in records.leftovers(self.ddl, table):
+            self._delete(self.store, folder)
+            records.forget(self.ddl, record_id, folder)
+
+    def _delete(self, store: ArchiveStore, folder: str) -> None:
+        """Delete an archive: its manifest first, so that half an archive is never trusted."""
+        store.delete([f"{folder}/{manifests.NAME}"])
+        store.delete(store.keys(folder))
 
     def drop(self, record: Retired) -> None:
         """Drop a partition whose archive is still what was verified, and that is still what was archived."""
         if record.manifest is not None:
             store = self._store()
-            untouched(store, manifests.read(store, record.manifest))
+            untouched(store, _own(manifests.read(store, record.manifest), record))
         name = quote_table(record.partition)
         self.ddl.transaction(f"dropping {record.partition}", lambda: self._drop(record, name), (name,))
         reached("dropped")
@@ -81,6 +99,8 @@ class Leaving:
         ddl = self.ddl
         if ddl.rows("SELECT to_regclass(%s)", (name,))[0][0] is not None:
             ddl.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+            if ddl.rows("SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass(%s)", (name,)):
+                raise DataError(f"{record.partition} is attached again; it is not dropped", reason="AttachedAgain")
             found = ddl.rows(fingerprint_of(name))[0][0] if record.fingerprint is not None else None
             if found != record.fingerprint:
                 raise DataError(
@@ -102,18 +122,36 @@ class Leaving:
         )
 
     def expire(self, record: Retired) -> None:
-        """Delete an archive: its manifest first, so that half an archive is never trusted."""
-        store = self._store()
+        """Delete an archive."""
         assert record.manifest is not None  # noqa: S101 - what has none does not expire
-        folder = record.manifest.rpartition("/")[0]
-        store.delete([record.manifest])
-        store.delete(store.keys(folder))
+        self._delete(self._store(), record.manifest.rpartition("/")[0])
         records.advance(self.ddl, record, "expired", self.now)
 
     def _store(self) -> ArchiveStore:
         if self.store is None:
-            raise DataError("the policy names no archive any more, and this range has one", reason="ArchiveMissing")
+            raise ConfigurationError(
+                f"{self.ddl.owner}: the policy names no `archive` any more, and a range that is due has one: "
+                "name it again"
+            )
         return self.store
+
+
+def _own(manifest: Manifest, record: Retired) -> Manifest:
+    """Return the manifest if it is the one of this record; one that another was put in the place of proves nothing."""
+    wanted = (record.table, record.low, record.high, record.content_hash)
+    found = (manifest.table, manifest.low, manifest.high, manifest.content.hash)
+    if found != wanted:
+        differences = "; ".join(
+            f"{name}: {want} / {have}"
+            for name, want, have in zip(("table", "from", "to", "content hash"), wanted, found, strict=True)
+            if want != have
+        )
+        raise DataError(
+            f"{record.partition}: '{record.manifest}' is the manifest of something else: {differences} (archived / "
+            "found). Nothing is dropped; the next run archives it anew",
+            reason="ArchiveMismatch",
+        )
+    return manifest
 
 
 __all__ = ["Leaving", "NoSuchObjectError"]

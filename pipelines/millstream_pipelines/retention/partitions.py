@@ -8,6 +8,7 @@ Source: PostgreSQL manual, ALTER TABLE and 5.12.2.2.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.ddl import Ddl
@@ -16,6 +17,7 @@ from millstream_pipelines.retention.spans import Grid, Kind, Value, spelled, suf
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _LONGEST_NAME = 63  # bytes, PostgreSQL's limit
+_PENDING = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s) AND inhparent = to_regclass(%s)"
 
 
 def partition_name(table: str, low: Value, grid: Grid) -> str:
@@ -69,7 +71,7 @@ def bounds(low: Value | None, high: Value | None, kind: Kind) -> str:
 
 
 def create(ddl: Ddl, facts: TableFacts, name: str, low: Value, high: Value) -> None:
-    """Make an empty partition and attach it. A table of that name left by a killed run is made anew if it is empty."""
+    """Make an empty partition and attach it, in one transaction: a killed run leaves nothing."""
     child, parent = quote_table(name), quote_table(facts.name)
     check = f"CONSTRAINT millstream_range CHECK ({condition(facts.column, low, high, facts.kind)})"
     like = f"LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY"  # before PostgreSQL 17 a partition can have none
@@ -85,8 +87,18 @@ def create(ddl: Ddl, facts: TableFacts, name: str, low: Value, high: Value) -> N
     reached("partition-made")
 
 
-def attach(ddl: Ddl, facts: TableFacts, name: str, low: Value | None, high: Value | None) -> None:
-    """Attach a filled table. Its CHECK is made and validated first, which stops nobody; so ATTACH need not scan."""
+def attach(
+    ddl: Ddl,
+    facts: TableFacts,
+    name: str,
+    low: Value | None,
+    high: Value | None,
+    note: Callable[[], None],
+) -> None:
+    """Attach a filled table. Its CHECK is made and validated first, which stops nobody; so ATTACH need not scan.
+
+    `note` is called in the transaction that attaches, to say so there.
+    """
     child, parent = quote_table(name), quote_table(facts.name)
     doing = f"attaching {name} to {facts.name}"
     check = f"CONSTRAINT millstream_range CHECK ({condition(facts.column, low, high, facts.kind)})"
@@ -100,22 +112,28 @@ def attach(ddl: Ddl, facts: TableFacts, name: str, low: Value | None, high: Valu
     )
     ddl.alone(doing, f"ALTER TABLE {child} VALIDATE CONSTRAINT millstream_range", (child,))
     reached("partition-checked")
-    ddl.together(
-        doing,
-        [
-            f"ALTER TABLE {parent} ATTACH PARTITION {child} {bounds(low, high, facts.kind)}",
-            f"ALTER TABLE {child} DROP CONSTRAINT millstream_range",
-        ],
-        (parent, child),
-    )
+
+    def attached() -> None:
+        ddl.execute(f"ALTER TABLE {parent} ATTACH PARTITION {child} {bounds(low, high, facts.kind)}")
+        ddl.execute(f"ALTER TABLE {child} DROP CONSTRAINT millstream_range")
+        note()
+
+    ddl.transaction(doing, attached, (parent, child))
     reached("partition-attached")
 
 
 def detach(ddl: Ddl, table: str, partition: Partition) -> None:
-    """Detach, or finish a detach that was broken off; nobody is shut out, but every older transaction is waited for."""
+    """Detach, or finish a detach that was broken off; nobody is shut out, but every older transaction is waited for.
+
+    A try that ends at the lock time-out while it waits for them has begun: the next one must finish it.
+    """
     child, parent = quote_table(partition.name), quote_table(table)
-    how = "FINALIZE" if partition.detaching else "CONCURRENTLY"
-    statement = f"ALTER TABLE {parent} DETACH PARTITION {child} {how}"
+
+    def statement() -> str | None:
+        pending = ddl.rows(_PENDING, (child, parent))
+        how = "FINALIZE" if pending and pending[0][0] else "CONCURRENTLY"
+        return f"ALTER TABLE {parent} DETACH PARTITION {child} {how}" if pending else None
+
     ddl.alone(f"detaching {partition.name} from {table}", statement, (parent, child))
 
 

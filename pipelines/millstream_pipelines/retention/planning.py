@@ -87,11 +87,15 @@ def grid_of(facts: TableFacts, by: PartitionBy) -> Grid:
 
 def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
     """Return the steps that a run would take, in order; those that something forbids are among them, and say so."""
-    steps = [*_created(state, now), *_leaving(state, policy, now)]
+    leaving = _leaving(state, policy, now)
     attached = {part.name: part for part in state.facts.partitions}
+    onward = []
     for record in state.records:
-        steps += _onward(record, attached.get(record.partition), policy, now)
-    return steps
+        part = attached.get(record.partition) if record.is_here else None
+        if part is None or part.detaching:  # else it came back, by whatever hand
+            onward += _onward(record, part, policy, now)
+    begun = {step.partition for step in onward if step.step == "detach"}
+    return [*_created(state, now), *(step for step in leaving if step.partition not in begun), *onward]
 
 
 def digest(steps: Iterable[PlannedStep]) -> str:

@@ -17,7 +17,7 @@ State = Literal["retiring", "detached", "archived", "dropped", "expired", "resto
 
 _FIELDS = (
     "id, table_name, partition, oid, column_name, kind, low, high, time_zone, state, why, rows, bytes, fingerprint, "
-    "manifest, archive_url, archive_bytes, detached_at, archived_at, verified_at, dropped_at, restored_at"
+    "manifest, archive_url, archive_bytes, detached_at, archived_at, verified_at, dropped_at, restored_at, content_hash"
 )
 
 
@@ -47,6 +47,7 @@ class Retired:
     verified_at: datetime | None = None
     dropped_at: datetime | None = None
     restored_at: datetime | None = None
+    content_hash: str | None = None
 
     @property
     def low_value(self) -> Value | None:
@@ -83,9 +84,19 @@ def tables(ddl: Ddl, policy: str) -> list[str]:
 
 def _records(ddl: Ddl, condition: str, table: str) -> list[Retired]:
     found = ddl.rows(f"SELECT {_FIELDS} FROM _millstream.retired WHERE {condition}", (table,))
-    return sorted((Retired(*row) for row in found), key=lambda item: (item.low is not None, item.low_value or 0))
+    return sorted(
+        (Retired(*row) for row in found), key=lambda item: (item.low is not None, item.low_value or 0, item.id)
+    )
 
 
+_LEFTOVERS = """
+SELECT r.id, a.folder FROM _millstream.retired r, unnest(r.attempts) a (folder)
+WHERE r.table_name = %s AND (r.state = 'expired' OR r.manifest IS NULL
+  OR NOT starts_with(r.manifest, a.folder || '/')
+  OR r.state = 'restored' AND EXISTS (SELECT FROM _millstream.retired n
+    WHERE n.table_name = r.table_name AND n.id > r.id
+    AND n.low IS NOT DISTINCT FROM r.low AND n.high IS NOT DISTINCT FROM r.high AND n.manifest IS NOT NULL))
+"""
 _ANNOUNCED = (
     "table_name", "partition", "oid", "column_name", "kind", "low", "high", "time_zone", "state", "why", "rows",
     "bytes",
@@ -93,14 +104,41 @@ _ANNOUNCED = (
 
 
 def begin(ddl: Ddl, policy: str, record: Retired) -> Retired:
-    """Note that a partition is to leave, before anything is done; return the record with its number."""
+    """Note that an attached partition is to leave, before anything is done; return the record with its number.
+
+    What was noted before of one that somebody attached again counts no more; what was dropped keeps its own record.
+    """
     values = [getattr(record, {"table_name": "table", "column_name": "column"}.get(name, name)) for name in _ANNOUNCED]
     ddl.rows(
         f"INSERT INTO _millstream.retired (policy, {', '.join(_ANNOUNCED)}) VALUES (%s{', %s' * len(_ANNOUNCED)}) "
-        "ON CONFLICT DO NOTHING",
+        "ON CONFLICT (table_name, low, high) WHERE state IN ('retiring', 'detached', 'archived') DO UPDATE SET "
+        "state = 'retiring', partition = excluded.partition, oid = excluded.oid, why = excluded.why, "
+        "detached_at = NULL, archived_at = NULL, fingerprint = NULL, manifest = NULL",
         (policy, *values),
     )
-    return next(item for item in retired(ddl, record.table) if (item.low, item.high) == (record.low, record.high))
+    return next(
+        item
+        for item in retired(ddl, record.table)
+        if item.is_here and item.low == record.low and item.high == record.high
+    )
+
+
+def attempting(ddl: Ddl, record: Retired, folder: str) -> None:
+    """Note where an archive is about to be written, so that what a killed attempt leaves is known."""
+    ddl.rows("UPDATE _millstream.retired SET attempts = attempts || %s::text WHERE id = %s", (folder, record.id))
+
+
+def leftovers(ddl: Ddl, table: str) -> list[tuple[int, str]]:
+    """Return record and folder of what lies in the store and counts no more: attempts that came to nothing, archives
+    that a newer one of the same range stands for since the range came back."""
+    return [(row[0], row[1]) for row in ddl.rows(_LEFTOVERS, (table,))]
+
+
+def forget(ddl: Ddl, record_id: int, folder: str) -> None:
+    """Note that a folder is deleted."""
+    ddl.rows(
+        "UPDATE _millstream.retired SET attempts = array_remove(attempts, %s::text) WHERE id = %s", (folder, record_id)
+    )
 
 
 def advance(ddl: Ddl, record: Retired, state: State, at: datetime, **more: Any) -> None:
@@ -119,4 +157,7 @@ def advancing(record: Retired, state: State, at: datetime, **more: Any) -> tuple
     )
 
 
-__all__ = ["Retired", "State", "advance", "advancing", "begin", "restored", "retired", "tables"]
+__all__ = [
+    "Retired", "State", "advance", "advancing", "attempting", "begin", "forget", "leftovers", "restored", "retired",
+    "tables",
+]  # fmt: skip

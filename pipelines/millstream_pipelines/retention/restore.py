@@ -7,7 +7,8 @@ PostgreSQL, and only then attached, which stops nobody.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,17 +24,19 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
 from millstream_pipelines.retention.archive import fetched
-from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.manifest import Manifest
-from millstream_pipelines.retention.partitions import attach
+from millstream_pipelines.retention.partitions import attach, detach
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.restored_rows import copied_in
 from millstream_pipelines.retention.spans import Value, parsed_in
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
+
+_LOADED = "loaded by a restore of millstream, and not attached yet"
 
 if TYPE_CHECKING:
     from millstream_pipelines.retention.run import RetentionRequest
@@ -46,14 +49,17 @@ def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
     wanted = request.options.restore
     assert wanted is not None  # noqa: S101 - who calls has looked
     with opened(request, config) as ddl:
-        chosen = overlapping(ddl, wanted.table, wanted.from_, wanted.to)
         store, now = archive_store(request), moment(request, ddl)
         rows = 0
-        for record in chosen:
-            rows += Restoring(ddl, config, store, wanted.into, now).go(record)
+        with alone(ddl, wanted.table):
+            chosen = overlapping(ddl, wanted.table, wanted.from_, wanted.to)
+            names = _names(ddl.owner, chosen, wanted.into)
+            for record in chosen:
+                rows += Restoring(ddl, config, store, wanted.into, now, request.run).go(record, names[record.id])
         facts = table_facts(ddl, wanted.table)
     where = f"into schema {wanted.into}" if wanted.into else "and attached"
     message = f"{len(chosen)} ranges of {wanted.table} restored {where}, {rows} rows, each compared with its archive"
+    message = message if chosen else f"what had left {wanted.table} there is back already"
     total = StreamReport(name=wanted.table, target=wanted.table, read=rows, loaded=rows)
     table = TableReport(name=wanted.table, outcome="done", message=message, live=len(facts.partitions))
     return RunReport(
@@ -62,18 +68,36 @@ def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
     )  # fmt: skip
 
 
+def _names(owner: str, chosen: Sequence[Retired], into: str | None) -> dict[int, str]:
+    """Return the table that each record comes back as. ConfigurationError where one range would be attached twice."""
+    names: dict[int, str] = {}
+    for record in chosen:
+        name = record.partition if into is None else f"{into}.{record.partition.rpartition('.')[2]}"
+        times = sum(item.partition == record.partition for item in chosen if item.id in names)
+        if times and into is None:
+            raise ConfigurationError(
+                f"{owner}: {record.partition} has left {times + 1} times, since rows came late; two tables cannot be "
+                "attached for one range: restore with `into` a schema, and insert the rows from there"
+            )
+        names[record.id] = f"{name}_{times + 1}" if times else name
+    return names
+
+
 def overlapping(ddl: Ddl, table: str, start: str, end: str) -> list[Retired]:
-    """Return the records of a table that a stretch touches, oldest first."""
-    found = records.retired(ddl, table)
-    if not found:
+    """Return the records of a table that a stretch touches, oldest first; none where all of it is back already.
+
+    ConfigurationError when nothing of it has left.
+    """
+    found, back = records.retired(ddl, table), records.restored(ddl, table)
+    if not found and not back:
         raise ConfigurationError(f"{ddl.owner}: nothing of table {table} has left the warehouse under any policy")
-    kind, zone = found[0].kind, ZoneInfo(found[0].time_zone)
+    kind, zone = [*found, *back][0].kind, ZoneInfo([*found, *back][0].time_zone)
     try:
         first, last = parsed_in(start, kind, zone), parsed_in(end, kind, zone)
     except ValueError as error:
         raise ConfigurationError(f"{ddl.owner}: restore of {table}: {error}; the column is of type {kind}") from error
     chosen = [item for item in found if _touches(item, first, last) and item.state != "expired"]
-    if not chosen:
+    if not chosen and not any(_touches(item, first, last) for item in back):
         have = ", ".join(f"{item.low}..{item.high} ({item.state})" for item in found[:20])
         raise ConfigurationError(
             f"{ddl.owner}: nothing of {table} between {start} and {end} can come back; there is: {have}"
@@ -87,15 +111,19 @@ def _touches(record: Retired, first: Value, last: Value) -> bool:
 
 
 class Restoring:
-    """Brings one range back. `into`: a schema, for a table of its own; None to attach it again."""
+    """Brings one range back. `into`: a schema, for a table of its own; None to attach it again.
+
+    `run` marks such a table, so that a retry of the run knows its own work.
+    """
 
     def __init__(
-        self, ddl: Ddl, config: PostgresConfig, store: ArchiveStore | None, into: str | None, now: datetime
+        self, ddl: Ddl, config: PostgresConfig, store: ArchiveStore | None, into: str | None, now: datetime, run: str
     ) -> None:
         self._ddl, self._config, self._store, self._into, self._now = ddl, config, store, into, now
+        self._mark = _LOADED if into is None else f"restored by millstream, run {run}"
 
-    def go(self, record: Retired) -> int:
-        """Return how many rows are back."""
+    def go(self, record: Retired, name: str) -> int:
+        """Bring it back as a table of that name, and return how many rows are back."""
         if self._into is None and record.is_here:
             return self._undo(record)
         if record.manifest is None or self._store is None:
@@ -104,54 +132,63 @@ class Restoring:
                 "from there" + ("; leave out `into` to attach it again" if record.is_here else "")
             )
         manifest = manifests.read(self._store, record.manifest)
-        name = record.partition
-        if self._into is not None:
-            name = f"{self._into}.{record.partition.rpartition('.')[2]}"
         self._load(manifest, name, self._store)
         reached("restored")
         if self._into is None:
-            self._attach(record, name)
-            records.advance(self._ddl, record, "restored", self._now)
+            self._attach(record)
         return manifest.content.rows
 
     def _undo(self, record: Retired) -> int:
         """Attach a table that waits for its drop."""
         facts = table_facts(self._ddl, record.table)
-        if all(part.name != record.partition for part in facts.partitions):
-            self._attach(record, record.partition)
-        records.advance(self._ddl, record, "restored", self._now)
+        part = next((part for part in facts.partitions if part.name == record.partition), None)
+        if part is not None and part.detaching:
+            detach(self._ddl, record.table, part)
+            part = None
+        if part is None:
+            self._attach(record)
+        else:
+            records.advance(self._ddl, record, "restored", self._now)
         return record.rows or 0
 
-    def _attach(self, record: Retired, name: str) -> None:
+    def _attach(self, record: Retired) -> None:
+        """Attach the record's table, and note it in the same transaction."""
         facts = table_facts(self._ddl, record.table)
         if facts.shape != "ranges":
             raise ConfigurationError(
                 f"{self._ddl.owner}: table {record.table} is no longer cut by ranges; restore with `into` a schema"
             )
-        if any(part.name == name for part in facts.partitions):
-            return
-        attach(self._ddl, facts, name, record.low_value, record.high_value)
+
+        def note() -> None:
+            self._ddl.execute(*records.advancing(record, "restored", self._now))
+            if not record.is_here:
+                self._ddl.execute(f"COMMENT ON TABLE {quote_table(record.partition)} IS NULL")
+
+        attach(self._ddl, facts, record.partition, record.low_value, record.high_value, note)
 
     def _load(self, manifest: Manifest, name: str, store: ArchiveStore) -> None:
         """Fill a table of that name in one transaction, and compare it with the manifest before it is kept."""
         ddl, target = self._ddl, quote_table(name)
-        if ddl.rows("SELECT to_regclass(%s)", (target,))[0][0] is not None:
-            facts = table_facts(ddl, manifest.table)
-            if any(part.name == name for part in facts.partitions):
-                return  # a killed run has attached it and not noted that
-            if self._into is not None:
-                raise ConfigurationError(f"{ddl.owner}: {name} is there already; drop it, or choose another schema")
-        with connect(self._config, ddl.owner) as connection:
+        comment = ddl.rows("SELECT obj_description(to_regclass(%s), 'pg_class') WHERE to_regclass(%s) IS NOT NULL",
+                           (target, target))  # fmt: skip
+        if comment and self._into is not None and comment[0][0] == self._mark:
+            return
+        if comment and comment[0][0] != self._mark:
+            raise ConfigurationError(
+                f"{ddl.owner}: there is a table {name} already, which no restore has made; drop or rename it, or "
+                "restore with `into` another schema"
+            )
+        with closing(connect(self._config, ddl.owner)) as connection:
             try:
                 with connection.cursor() as cursor:
                     cursor.execute(f"DROP TABLE IF EXISTS {target}")  # filled by a killed run, and not attached
                     for statement in self._made(manifest, name, target):
                         cursor.execute(statement)
+                    cursor.execute(f"COMMENT ON TABLE {target} IS %s", (self._mark,))
                 copied_in(connection, target, manifest.columns, self._batches(manifest, store))
                 found = content(connection, name, manifest.columns)
                 differences = manifest.content.differences(found)
                 if differences:
-                    connection.rollback()
                     raise DataError(
                         f"{name}: what was restored is not what was archived: {'; '.join(differences)} "
                         "(archive / restored); nothing was changed",
@@ -160,7 +197,6 @@ class Restoring:
                 connection.commit()
             except psycopg2.Error as error:
                 raise translated(error, ddl.owner, f"restoring {name}") from error
-        connection.close()
 
     def _made(self, manifest: Manifest, name: str, target: str) -> Iterator[str]:
         """Yield the statements that make the table: like its parent, or as it was where the parent has changed."""

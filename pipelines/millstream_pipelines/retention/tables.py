@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from millstream_api import TableReport
 from millstream_api.retentionpolicy import RetentionPolicySpec
-from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
 from millstream_pipelines.retention import ondemand, partitions, records, timescale, turning
 from millstream_pipelines.retention.chosen import Chosen
 from millstream_pipelines.retention.convert import convert
-from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.erasing import Erasing
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
 from millstream_pipelines.retention.leaving import Leaving
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, TableState, cutoff, plan_table, zone_of
 from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.retention.spans import Value, parsed, spelled
 from millstream_pipelines.retention.split import abandon
 from millstream_pipelines.retention.store import ArchiveStore
@@ -51,6 +51,7 @@ class TableRun:
     told: list[str] = field(default_factory=list)
     _turn: list[Planned] | None = None
     waited_s: float = 0.0
+    _sessions: Sessions | None = None
     _erasing: Erasing = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +82,8 @@ class TableRun:
         """Do what is due, step by step, until nothing more is: a detached partition is archived in the same run."""
         waited_before = self.ddl.waited_s
         try:
-            with self._alone():
+            with alone(self.ddl, self.chosen.name), Sessions(self.config, self.ddl.owner) as self._sessions:
+                self._leaving().tidy(self.chosen.name)
                 tried: set[tuple[Any, ...]] = set()
                 self._remember()
                 while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:
@@ -89,6 +91,7 @@ class TableRun:
                         tried.add(_key(step))
                         self._do(step)
                 self._erasing.settle(table_facts(self.ddl, self.chosen.name), zone_of(self.chosen.by))
+                self._leaving().tidy(self.chosen.name)
                 self._look_back()
         finally:
             self.waited_s = self.ddl.waited_s - waited_before
@@ -206,7 +209,7 @@ class TableRun:
 
     def _do(self, step: Planned) -> None:
         facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
-        leaving = Leaving(self.ddl, self.config, self.policy, self.store, self.now)
+        leaving = self._leaving()
         subject = step.subject
         if step.step == "erase":
             self.done["erase"] += self._erasing.go(facts, zone_of(by))
@@ -231,6 +234,9 @@ class TableRun:
                 leaving.expire(subject)
         self.done[step.step] += 1
 
+    def _leaving(self) -> Leaving:
+        return Leaving(self.ddl, self.config, self.policy, self.store, self.now, self._sessions)
+
     def _drop(self, leaving: Leaving, record: Retired) -> None:
         try:
             leaving.drop(record)
@@ -251,21 +257,6 @@ class TableRun:
                     f"{facts.name}: partition {part.name} is older than {age} and is still attached after the run",
                     reason="RetentionNotReached",
                 )
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other runs off this table; RetriableError when one is at it."""
-        name = f"millstream retention {self.chosen.name}"
-        if not self.ddl.rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))[0][0]:
-            raise RetriableError(
-                f"{self.ddl.owner}: another run works on table {self.chosen.name}; this one leaves it alone",
-                reason="TableBusy",
-            )
-        try:
-            yield
-        finally:
-            if not self.ddl.connection.closed:
-                self.ddl.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
 
 
 def _key(step: Planned) -> tuple[Any, ...]:

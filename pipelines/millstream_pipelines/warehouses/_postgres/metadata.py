@@ -137,6 +137,15 @@ _MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE _millstream.retention_claims (
         table_name text PRIMARY KEY, policy text NOT NULL, claimed_at timestamptz NOT NULL DEFAULT now());
     """,
+    # A range whose rows were dropped may be made again, for late rows, and leave a second time.
+    """
+    DROP INDEX _millstream.retired_table_name_low_high_idx;
+    CREATE UNIQUE INDEX retired_here ON _millstream.retired (table_name, low, high) NULLS NOT DISTINCT
+      WHERE state IN ('retiring', 'detached', 'archived');
+    ALTER TABLE _millstream.retired ADD COLUMN attempts text[] NOT NULL DEFAULT '{}';
+    UPDATE _millstream.retired SET attempts = ARRAY[regexp_replace(manifest, '/[^/]*$', '')]
+      WHERE manifest IS NOT NULL AND state <> 'expired';
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
