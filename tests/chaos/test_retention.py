@@ -1,6 +1,6 @@
 """Policies under fire: killed at every step and at random instants, twins, restores, while others write and read.
 
-MILLSTREAM_CHAOS_RETENTION_KILLS says how many kills (300 by default).
+MILLSTREAM_CHAOS_RETENTION_KILLS says how many kills (100 by default).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from servers.postgres import Postgres
 
 __all__ = ["postgres_database", "postgres_server"]
 
-KILLS = int(os.environ.get("MILLSTREAM_CHAOS_RETENTION_KILLS") or 300)
+KILLS = int(os.environ.get("MILLSTREAM_CHAOS_RETENTION_KILLS") or 100)
 LANES, CLIENTS = 2, 3
 _OUT = ("partition-made", "retiring", "detached", "exported", "read-back", "manifest-written", "archived", "dropping",
         "dropped", "reporting")  # fmt: skip
