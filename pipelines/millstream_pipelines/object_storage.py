@@ -81,7 +81,7 @@ class Bucket:
                     f"{self._owner}: bucket '{self.name}' of {what} does not exist; check url, endpoint and region"
                 ) from error
             raise MissingError from error
-        except refused.BaseError as error:
+        except (refused.BaseError, OSError) as error:  # OSError: what a writer or reader of obstore's gives for all
             raise self._unclear(what, str(error), doing) from error
 
     def _denied(self, what: str) -> ConfigurationError:
@@ -95,8 +95,9 @@ class Bucket:
         """Return the error for what obstore only gives as text, without any secret in it."""
         for secret in self._secrets:
             text = text.replace(secret, "…")
+        is_refused = _LOGIN_REFUSED.search(text) or "lacked the necessary privileges" in text
         text = " ".join(text.split("\n\nDebug source:")[0].split())[:300]
-        if _LOGIN_REFUSED.search(text):
+        if is_refused:
             return self._denied(what)
         if "NoSuchBucket" in text:
             return ConfigurationError(f"{self._owner}: the bucket of {what} does not exist; check url and endpoint")

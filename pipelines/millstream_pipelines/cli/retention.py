@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from millstream_api import RetentionOptions, RunReport
 from millstream_api.retention_options import Restore
 from millstream_pipelines.cli.output import log, print_json, size, table
@@ -42,15 +44,17 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _queried(planned: Planned, arguments: argparse.Namespace) -> int:
-    from millstream_pipelines.retention.query import query
+    from millstream_pipelines.retention.query import MOST_ROWS, query
     from millstream_pipelines.retention.run import RetentionRequest
 
     request = RetentionRequest(planned.plan, planned.secrets, f"{planned.plan.name}-query")
-    names, rows = query(request, arguments.table, arguments.start, arguments.end, arguments.sql)
+    answer = query(request, arguments.table, arguments.start, arguments.end, arguments.sql)
     if arguments.json:
-        print_json({"version": 1, "columns": names, "rows": rows})
+        print_json({"version": 1, "columns": answer.names, "rows": answer.rows, "cut": answer.is_cut})
     else:
-        print(table(names, rows))
+        print(table(answer.names, answer.rows))
+    if answer.is_cut:
+        log(f"the answer was cut at {MOST_ROWS} rows; narrow it, or restore the range with --into")
     return 0
 
 
@@ -93,7 +97,14 @@ def _carried_out(planned: Planned, arguments: argparse.Namespace) -> RunReport:
         if not arguments.start or not arguments.end:
             raise ConfigurationError("restore needs --from and --to, such as --from 2013-01-01 --to 2013-02-01")
         wanted = {"table": arguments.table, "from": arguments.start, "to": arguments.end, "into": arguments.into}
-        options = RetentionOptions(restore=Restore.model_validate(wanted))
+        try:
+            options = RetentionOptions(restore=Restore.model_validate(wanted))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigurationError(
+                f"restore: {first['loc'][0]} is '{first['input']}'; write a table as schema.table, and a bound as a "
+                "day, a time or a number, such as 2013-01-01, 2013-01-01T05:00:00Z or 100000"
+            ) from error
     return retain(RetentionRequest(planned.plan, planned.secrets, f"{planned.plan.name}-command", options))
 
 

@@ -40,4 +40,11 @@ def depending(error: MillstreamError) -> str:
     return "; ".join((cause.diag.message_detail or str(cause.diag.message_primary)).splitlines()[:5])
 
 
-__all__ = ["depending", "referring"]
+def standing(ddl: Ddl, error: MillstreamError) -> str:
+    """Return which object of the database refused a step; empty where it failed for another reason."""
+    if by := referring(ddl, error):
+        return f"{by}, which still refers to its rows"
+    return depending(error)
+
+
+__all__ = ["depending", "referring", "standing"]

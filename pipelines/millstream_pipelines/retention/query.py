@@ -7,27 +7,34 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.retention import manifest as manifests
-from millstream_pipelines.retention import records
 from millstream_pipelines.retention.archive import fetched
 from millstream_pipelines.retention.restore import overlapping
 from millstream_pipelines.retention.run import RetentionRequest, archive_store, opened, warehouse_config
 
 _MEMORY = "256MB"
-_MOST_ROWS = 10_000  # of an answer; for more, restore
+MOST_ROWS = 10_000  # of an answer; for more, restore
 
 
-def query(
-    request: RetentionRequest, table: str, start: str | None, end: str | None, sql: str
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return column names and rows of a SELECT in which `archive` stands for the archived rows of a table.
+@dataclass(frozen=True)
+class Answer:
+    """Column names and rows. `is_cut`: there were more than `MOST_ROWS`."""
 
-    `start` and `end` narrow it to the archives that a stretch touches. ConfigurationError when nothing is archived
-    there, or DuckDB refuses the SELECT.
+    names: list[str]
+    rows: list[tuple[Any, ...]]
+    is_cut: bool
+
+
+def query(request: RetentionRequest, table: str, start: str | None, end: str | None, sql: str) -> Answer:
+    """Return the answer of a SELECT in which `archive` stands for the archived rows of a table.
+
+    `start` and `end` narrow it to the archives that a stretch touches. It reaches no other file and no network.
+    ConfigurationError when nothing is archived there, it is no SELECT, or DuckDB refuses it.
     """
     import duckdb
 
@@ -35,12 +42,7 @@ def query(
     if store is None:
         raise ConfigurationError(f"{request.owner} names no archive")
     with opened(request, warehouse_config(request)) as ddl:
-        whole = start is None and end is None
-        found = (
-            records.retired(ddl, table)
-            if whole
-            else overlapping(ddl, table, start or "0001-01-01", end or "9999-01-01")
-        )
+        found = overlapping(ddl, table, start, end)
     kept = [manifests.read(store, item.manifest) for item in found if item.manifest and item.state != "expired"]
     if not kept:
         raise ConfigurationError(
@@ -57,11 +59,22 @@ def query(
         with closing(duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": scratch})) as engine:
             engine.execute("SET TimeZone = 'UTC'")
             engine.execute(f"CREATE VIEW archive AS FROM read_parquet({files}, union_by_name = true)")
+            engine.execute(f"SET allowed_directories = ['{scratch}']")
+            engine.execute("SET enable_external_access = false")
+            engine.execute("SET lock_configuration = true")
             try:
-                answer = engine.execute(sql)
-                return [item[0] for item in answer.description or ()], answer.fetchmany(_MOST_ROWS)
+                statements = engine.extract_statements(sql)
+                if [item.type for item in statements] != [duckdb.StatementType.SELECT]:
+                    raise ConfigurationError(
+                        f"{request.owner}: a query is one SELECT; to change what is archived, restore it, or erase "
+                        "rows by `delete` of the policy"
+                    )
+                answer = engine.execute(statements[0])
+                names = [item[0] for item in answer.description or ()]
+                rows = answer.fetchmany(MOST_ROWS + 1)
+                return Answer(names, rows[:MOST_ROWS], len(rows) > MOST_ROWS)
             except duckdb.Error as error:
-                raise ConfigurationError(f"{request.owner}: {error}") from error
+                raise ConfigurationError(f"{request.owner}: the query is refused: {error}") from error
 
 
-__all__ = ["query"]
+__all__ = ["MOST_ROWS", "Answer", "query"]

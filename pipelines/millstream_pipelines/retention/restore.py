@@ -83,7 +83,7 @@ def _names(owner: str, chosen: Sequence[Retired], into: str | None) -> dict[int,
     return names
 
 
-def overlapping(ddl: Ddl, table: str, start: str, end: str) -> list[Retired]:
+def overlapping(ddl: Ddl, table: str, start: str | None, end: str | None) -> list[Retired]:
     """Return the records of a table that a stretch touches, oldest first; none where all of it is back already.
 
     ConfigurationError when nothing of it has left.
@@ -93,21 +93,22 @@ def overlapping(ddl: Ddl, table: str, start: str, end: str) -> list[Retired]:
         raise ConfigurationError(f"{ddl.owner}: nothing of table {table} has left the warehouse under any policy")
     kind, zone = [*found, *back][0].kind, ZoneInfo([*found, *back][0].time_zone)
     try:
-        first, last = parsed_in(start, kind, zone), parsed_in(end, kind, zone)
+        first = None if start is None else parsed_in(start, kind, zone)
+        last = None if end is None else parsed_in(end, kind, zone)
     except ValueError as error:
-        raise ConfigurationError(f"{ddl.owner}: restore of {table}: {error}; the column is of type {kind}") from error
+        raise ConfigurationError(f"{ddl.owner}: range of {table}: {error}; the column is of type {kind}") from error
     chosen = [item for item in found if _touches(item, first, last) and item.state != "expired"]
     if not chosen and not any(_touches(item, first, last) for item in back):
         have = ", ".join(f"{item.low}..{item.high} ({item.state})" for item in found[:20])
-        raise ConfigurationError(
-            f"{ddl.owner}: nothing of {table} between {start} and {end} can come back; there is: {have}"
-        )
+        stretch = f"between {start or 'the first row'} and {end or 'the last'}"
+        raise ConfigurationError(f"{ddl.owner}: nothing of {table} {stretch} can come back; there is: {have}")
     return chosen
 
 
-def _touches(record: Retired, first: Value, last: Value) -> bool:
+def _touches(record: Retired, first: Value | None, last: Value | None) -> bool:
     low, high = record.low_value, record.high_value
-    return (low is None or low < last) and (high is None or high > first)  # type: ignore[operator]
+    begins_before = low is None or last is None or low < last  # type: ignore[operator]  # of one kind
+    return begins_before and (high is None or first is None or high > first)  # type: ignore[operator]
 
 
 class Restoring:

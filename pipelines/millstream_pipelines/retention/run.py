@@ -16,6 +16,7 @@ from millstream_pipelines.errors import ConfigurationError, DataError, Millstrea
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.registry import configured
 from millstream_pipelines.retention.chosen import chosen_tables, in_order
+from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, digest
 from millstream_pipelines.retention.receipts import receipts
@@ -130,6 +131,7 @@ def _retained(request: RetentionRequest) -> RunReport:
         planned = _planned([run for run in runs if run.failure is None], failures)
         approved = _approved(request, planned)
         if not request.options.dry_run:
+            release(ddl, request.identity, [item.name for item in chosen])
             for run in runs:
                 if run.failure is None:
                     _attempt(run, failures, lambda run=run: run.go(approved))  # type: ignore[misc]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from millstream_api import TableReport
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
-from millstream_pipelines.retention import ondemand, partitions, records, timescale, turning
+from millstream_pipelines.retention import claims, ondemand, partitions, records, timescale, turning
 from millstream_pipelines.retention.chosen import Chosen
 from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.ddl import Ddl, alone
+from millstream_pipelines.retention.dependence import standing
 from millstream_pipelines.retention.erasing import Erasing
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
 from millstream_pipelines.retention.leaving import Leaving
@@ -53,12 +54,20 @@ class TableRun:
     waited_s: float = 0.0
     _sessions: Sessions | None = None
     _erasing: Erasing = field(init=False)
+    _refused: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._erasing = Erasing(self.ddl, self.config, self.policy, self.spec, self.chosen.name, self.store, self.now)
 
     def plan(self) -> list[Planned]:
         """Look, and return what is due. ConfigurationError where the table is none that a policy can own."""
+        claims.refuse_other(self.ddl, self.chosen.name, self.policy)
+        return [
+            replace(step, blocked_by="; ".join(filter(None, [step.blocked_by, self._refused.get(_key(step), "")])))
+            for step in self._planned()
+        ]
+
+    def _planned(self) -> list[Planned]:
         facts = table_facts(self.ddl, self.chosen.name)
         by = self.chosen.by
         if facts.shape == "plain" and by is not None and by.convert:
@@ -83,13 +92,14 @@ class TableRun:
         waited_before = self.ddl.waited_s
         try:
             with alone(self.ddl, self.chosen.name), Sessions(self.config, self.ddl.owner) as self._sessions:
+                claims.claim(self.ddl, self.chosen.name, self.policy)
                 self._leaving().tidy(self.chosen.name)
                 tried: set[tuple[Any, ...]] = set()
                 self._remember()
                 while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:
                     for step in steps:
                         tried.add(_key(step))
-                        self._do(step)
+                        self._try(step)
                 self._erasing.settle(table_facts(self.ddl, self.chosen.name), zone_of(self.chosen.by))
                 self._leaving().tidy(self.chosen.name)
                 self._look_back()
@@ -206,6 +216,16 @@ class TableRun:
         if step.step == "convert":  # blocked, it says so by failing
             return True
         return not step.blocked_by and (approved or step.step not in IRREVERSIBLE)
+
+    def _try(self, step: Planned) -> None:
+        """Do a step; one that an object of the database refuses is blocked by it, and the others go on."""
+        try:
+            self._do(step)
+        except MillstreamError as error:
+            why = standing(self.ddl, error) if step.step in ("detach", "drop") else ""
+            if not why:
+                raise
+            self._refused[_key(step)] = why
 
     def _do(self, step: Planned) -> None:
         facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by

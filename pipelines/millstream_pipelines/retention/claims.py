@@ -1,0 +1,41 @@
+"""Which policy manages a table: one at most. A run claims its tables, and lets go of those it names no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.retention.ddl import Ddl
+
+
+def refuse_other(ddl: Ddl, table: str, policy: str) -> None:
+    """Raise ConfigurationError, naming it, when another policy manages the table. `policy` is `namespace/name`."""
+    found = ddl.rows(
+        "SELECT policy FROM _millstream.retention_claims WHERE table_name = %s AND policy <> %s", (table, policy)
+    )
+    if found:
+        raise ConfigurationError(
+            f"{ddl.owner}: table {table} is managed by RetentionPolicy '{found[0][0]}', and a table has one policy: "
+            "take it out of one of them. Where that policy is gone: DELETE FROM _millstream.retention_claims WHERE "
+            f"table_name = '{table}'",
+            reason="ManagedByOther",
+        )
+
+
+def claim(ddl: Ddl, table: str, policy: str) -> None:
+    """Claim a table; of two policies that do so at once, the first has it, and the other is refused."""
+    ddl.rows(
+        "INSERT INTO _millstream.retention_claims (table_name, policy) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        (table, policy),
+    )
+    refuse_other(ddl, table, policy)
+
+
+def release(ddl: Ddl, policy: str, kept: Iterable[str]) -> None:
+    """Let go of the tables that the policy names no more."""
+    ddl.rows(
+        "DELETE FROM _millstream.retention_claims WHERE policy = %s AND NOT table_name = ANY(%s)", (policy, list(kept))
+    )
+
+
+__all__ = ["claim", "refuse_other", "release"]
