@@ -96,7 +96,8 @@ class Grid:
             return bound + steps * self.span.count
         if self.span.unit == "hour":
             return bound + timedelta(hours=steps * self.span.count)
-        local = self._local(bound)
+        # Where clocks go forward at midnight, that day's bound is 01:00; the next is midnight again.
+        local = self._local(bound).replace(hour=0, minute=0, second=0, microsecond=0)
         if self.span.unit == "day":
             return self._stored(local + timedelta(days=steps * self.span.count))
         return self._stored(_months_later(local, steps * self.span.count))

@@ -1,0 +1,118 @@
+"""What a policy asks for at a moment, told from literals: what leaves, what is made, and what stands in the way."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from millstream_api.retentionpolicy import Keep, PartitionBy, RetentionPolicySpec
+from millstream_pipelines.retention.facts import Partition, TableFacts
+from millstream_pipelines.retention.planning import TableState, digest, plan_table
+from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.spans import Kind, Value, parsed
+
+NOW = datetime(2013, 8, 31, 12, tzinfo=UTC)
+TABLE = "raw.t"
+
+
+def policy(**more: Any) -> RetentionPolicySpec:
+    given = {"warehouseRef": {"name": "dw"}, "tables": [{"name": TABLE}]}
+    return RetentionPolicySpec.model_validate(given | more)
+
+
+def cut(kind: Kind, *bounds: str, **more: Any) -> TableFacts:
+    """Return a table with a partition of 100 bytes and 10 rows between each bound and the next."""
+    values: list[Value] = [parsed(text, kind) for text in bounds]
+    pairs = itertools.pairwise(values)
+    parts = tuple(Partition(f"raw.t_{n}", low, high, 100, 10) for n, (low, high) in enumerate(pairs))
+    return TableFacts(TABLE, "ranges", "at", kind, parts, **more)
+
+
+MONTHS = ("2013-05-01", "2013-06-01", "2013-07-01", "2013-08-01", "2013-09-01", "2013-10-01")
+
+LEAVING: list[tuple[Kind, tuple[str, ...], dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = [
+    ("date", MONTHS, {"age": "2 months"}, {}, [("raw.t_0", "older than 2 months")]),
+    ("date", MONTHS, {"age": "1 month"}, {}, [("raw.t_0", "older than 1 month"), ("raw.t_1", "older than 1 month")]),
+    ("timestamp", MONTHS, {"age": "2 months"}, {}, [("raw.t_0", "older than 2 months")]),
+    ("date", MONTHS, {"rows": 35}, {}, [("raw.t_0", "the table has about 50 rows, more than 35"),
+                                        ("raw.t_1", "the table has about 40 rows, more than 35")]),
+    ("date", MONTHS, {"size": "450"}, {}, [("raw.t_0", "the table takes 500 bytes, more than 450")]),
+    ("date", MONTHS, {"rows": 1}, {}, [(f"raw.t_{n}", f"the table has about {50 - 10 * n} rows, more than 1")
+                                       for n in range(3)]),
+    ("date", MONTHS, {"diskPressure": "80%", "diskSize": "1k"}, {"over_bytes": 150},
+     [("raw.t_0", "the database takes more than 80% of 1k"), ("raw.t_1", "the database takes more than 80% of 1k")]),
+    ("integer", ("0", "10", "20", "30"), {"rows": 5}, {"newest": 15},
+     [("raw.t_0", "the table has about 30 rows, more than 5")]),
+    ("integer", ("0", "10", "20"), {"rows": 5}, {"newest": None}, []),
+    ("date", MONTHS, {}, {}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "bounds", "keep", "more", "expected"), LEAVING)
+def test_what_leaves(
+    kind: Kind, bounds: tuple[str, ...], keep: dict[str, Any], more: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    state = TableState(cut(kind, *bounds), keep=Keep.model_validate(keep), **more)
+    assert [(step.partition, step.why) for step in plan_table(state, policy(), NOW)] == expected
+
+
+BLOCKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {}, ""),
+    ({"holds": [{"name": "a", "table": TABLE, "from": "2013-05-31", "to": "2013-06-02"}]}, {}, "hold 'a'"),
+    ({"holds": [{"name": "a", "table": TABLE, "from": "2013-06-01"}]}, {}, ""),
+    ({"holds": [{"name": "a", "table": TABLE, "to": "2013-05-01"}]}, {}, ""),
+    ({"holds": [{"name": "a", "table": TABLE}, {"name": "b", "table": TABLE, "to": "2013-05-02"}]}, {},
+     "hold 'a'; hold 'b'"),
+    ({"holds": [{"name": "a", "table": "raw.other"}]}, {}, ""),
+    ({}, {"watermarks": {"raw.daily": datetime(2013, 5, 31)}}, "raw.daily, which has come to 2013-05-31 only"),
+    ({}, {"watermarks": {"raw.daily": datetime(2013, 6, 1)}}, ""),
+    ({}, {"watermarks": {"raw.daily": None}}, "raw.daily, which has come to nothing only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "more", "by"), BLOCKED)
+def test_what_stands_in_the_way(given: dict[str, Any], more: dict[str, Any], by: str) -> None:
+    state = TableState(cut("date", *MONTHS), keep=Keep(age="2 months"), **more)
+    (step,) = plan_table(state, policy(**given), NOW)
+    assert (step.step, step.blocked_by) == ("detach", by)
+
+
+MADE: list[tuple[Kind, tuple[str, ...], dict[str, Any], dict[str, Any], list[tuple[str | None, str | None]]]] = [
+    ("date", MONTHS, {"interval": "1 month", "premake": 2}, {}, [("2013-10-01", "2013-11-01")]),
+    ("date", (), {"interval": "1 month", "premake": 1}, {},
+     [("2013-08-01", "2013-09-01"), ("2013-09-01", "2013-10-01")]),
+    ("date", ("2013-06-01", "2013-07-01"), {"interval": "1 month", "premake": 1}, {},
+     [("2013-07-01", "2013-08-01"), ("2013-08-01", "2013-09-01"), ("2013-09-01", "2013-10-01")]),
+    ("date", ("2013-07-15", "2013-08-15"), {"interval": "1 month", "premake": 1}, {},
+     [("2013-08-15", "2013-09-01"), ("2013-09-01", "2013-10-01")]),
+    ("integer", ("0", "10"), {"interval": "10", "premake": 1}, {"newest": 9}, [("10", "20")]),
+    ("integer", (), {"interval": "10", "premake": 1}, {"newest": None}, [("0", "10"), ("10", "20")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "bounds", "by", "more", "expected"), MADE)
+def test_what_is_made_ahead(
+    kind: Kind,
+    bounds: tuple[str, ...],
+    by: dict[str, Any],
+    more: dict[str, Any],
+    expected: list[tuple[str | None, str | None]],
+) -> None:
+    cut_by = PartitionBy.model_validate({"column": "at"} | by)
+    state = TableState(cut(kind, *bounds), by=cut_by, **more)
+    assert [(step.low, step.high) for step in plan_table(state, policy(), NOW)] == expected
+
+
+def test_a_digest_names_what_cannot_be_undone() -> None:
+    facts = cut("date", *MONTHS)
+    away = Retired(1, TABLE, "raw.t_a", 1, "at", "date", "2013-01-01", "2013-02-01", "Etc/UTC", "detached",
+                   detached_at=datetime(2013, 8, 1, tzinfo=UTC))  # fmt: skip
+    told = [step.told() for step in plan_table(TableState(facts, [away]), policy(), NOW)]
+    assert [(step.step, step.irreversible) for step in told] == [("drop", True)]
+    assert len(digest(told)) == 12
+    assert digest(told) == digest([*told, *[s.told() for s in plan_table(TableState(facts), policy(), NOW)]])
+    held = policy(holds=[{"name": "a", "table": TABLE}])
+    assert digest(step.told() for step in plan_table(TableState(facts, [away]), held, NOW)) == ""
