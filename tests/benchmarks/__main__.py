@@ -25,14 +25,17 @@ from tests.benchmarks.line import Bench, Line, measure
 from tests.benchmarks.merging import Merge
 from tests.benchmarks.ndjson import Ndjson, Nested
 from tests.benchmarks.parquet import Parquet
+from tests.benchmarks.retention import ArchiveLine, PlanLine, RestoreLine
 from tests.benchmarks.rules import Rules
 from tests.benchmarks.server import serving
 from tests.benchmarks.smallest import SmallestCopy, SmallestCsv
 from tests.benchmarks.table import rendered
 
-LINES: dict[str, type[Line]] = {
-    line.name: line for line in (Copy, Checked, Csv, Ndjson, Nested, Parquet, Merge, Rules, SmallestCopy, SmallestCsv)
-}
+_LINES: tuple[type[Line], ...] = (
+    Copy, Checked, Csv, Ndjson, Nested, Parquet, Merge, Rules, SmallestCopy, SmallestCsv, ArchiveLine, RestoreLine,
+    PlanLine,
+)  # fmt: skip
+LINES = {line.name: line for line in _LINES}
 
 
 def main() -> int:
