@@ -25,7 +25,7 @@ from tests.benchmarks.line import Bench, Line, measure
 from tests.benchmarks.merging import Merge
 from tests.benchmarks.ndjson import Ndjson, Nested
 from tests.benchmarks.parquet import Parquet
-from tests.benchmarks.retention import ArchiveLine, PlanLine, RestoreLine
+from tests.benchmarks.retention import ArchiveLine, LatencyLine, PlanLine, RestoreLine
 from tests.benchmarks.rules import Rules
 from tests.benchmarks.server import serving
 from tests.benchmarks.smallest import SmallestCopy, SmallestCsv
@@ -33,7 +33,7 @@ from tests.benchmarks.table import rendered
 
 _LINES: tuple[type[Line], ...] = (
     Copy, Checked, Csv, Ndjson, Nested, Parquet, Merge, Rules, SmallestCopy, SmallestCsv, ArchiveLine, RestoreLine,
-    PlanLine,
+    PlanLine, LatencyLine,
 )  # fmt: skip
 LINES = {line.name: line for line in _LINES}
 

@@ -14,6 +14,7 @@ from tests.measuring import measured
 
 _RSS_MIB = 512
 _PARTITIONS = 1000
+_CLIENTS = 80  # the embedded server takes 100
 
 
 class Retention(Line):
@@ -143,6 +144,41 @@ class PlanLine(Retention):
     def verify(self, found: Run) -> None:
         if found.report["made"] != _PARTITIONS:
             raise SystemExit(f"{self.name}: {found.report['made']} of {_PARTITIONS} partitions are planned")
+
+    def tenth(self) -> Run | None:
+        return None
+
+
+class LatencyLine(Retention):
+    name = "retention-latency"
+    title = f"p99 of {_CLIENTS} clients while partitions are made, detached, archived and dropped"
+    goal = 3.0
+    note = "limit s and wall s are milliseconds, p99 of the same clients; no statement may fail"
+
+    def prepare(self) -> None:
+        self._found: list[Run] = []
+
+    def limits(self) -> Mapping[str, Callable[[], float]]:
+        def quiet() -> float:
+            folder = self.bench.folder / "retention"
+            folder.mkdir(exist_ok=True)
+            line = [sys.executable, "-m", "tests.benchmarks.latency_probe", json.dumps(self.server.config)]
+            done = measured([*line, str(folder), str(_CLIENTS)], self.bench.root)
+            if done.code:
+                raise SystemExit(f"{self.name}: the probe ended with {done.code}: {done.err[-2000:]}")
+            self._found.append(Run(done, json.loads(done.out)))
+            report = self._found[-1].report
+            self.bench.say(f"{self.name}: quiet {report['quiet']}, busy {report['busy']}")
+            return float(report["quiet"]["p99"])
+
+        return {"the same clients without": quiet}
+
+    def ours(self) -> Ours:
+        return Ours(float(self._found[-1].report["busy"]["p99"]), self._found[-1])
+
+    def verify(self, found: Run) -> None:
+        if found.report["failures"]:
+            raise SystemExit(f"{self.name}: statements failed: {found.report['failures']}")
 
     def tenth(self) -> Run | None:
         return None
