@@ -185,3 +185,15 @@ def test_an_archive_that_the_policy_no_longer_names_is_not_forgotten(flights: Po
     report = carried_out(flights, spec(), LATER)
     assert (report.exit_code, "names no `archive` any more" in report.message) == (78, True), report.message
     assert done(carried_out(flights, spec(tmp_path), LATER)) == "raw.flights: 1 dropped"
+
+
+def test_an_erasure_in_one_archive_of_a_range_leaves_the_other(dropped: Postgres, tmp_path: Path) -> None:
+    dropped.execute(MAKE_AUGUST)
+    dropped.execute("INSERT INTO raw.flights VALUES ('2013-08-20', 777, 'late')")
+    done(carried_out(dropped, spec(tmp_path), LATER))
+    done(carried_out(dropped, spec(tmp_path), LATER + timedelta(days=8)))
+    erased = spec(tmp_path, delete=[{"table": TABLE, "where": "id = 5", "reason": "asked for"}])
+    done(carried_out(dropped, erased, LATER + timedelta(days=8)))
+    assert len(list(tmp_path.rglob("_manifest.json"))) == 2
+    message = done(carried_out(dropped, erased, LATER + timedelta(days=8), restore=AUGUST | {"into": "back"}))
+    assert "100 rows" in message, "99 of the first, one of the second"
