@@ -199,7 +199,8 @@ def test_a_run_in_shards_survives_a_pod_that_is_deleted(warehouse: Place) -> Non
         place.kubectl.wait("job", job, f"jsonpath={{.status.ready}}={SHARDS}", NAMESPACE, TAKES_S)
         selector = f"batch.kubernetes.io/job-name={job},batch.kubernetes.io/job-completion-index=1"
         killed = place.kubectl.list("pod", NAMESPACE, selector)[0]["metadata"]["name"]
-        place.kubectl.delete("pod", killed, NAMESPACE, wait=False)
+        # Gone before the lock is given free: a slow kubelet would let it come to its end.
+        place.kubectl("delete", "pod", killed, f"--namespace={NAMESPACE}", "--grace-period=1")
     held.close()
     status = place.run("visits", "visits-1")
     assert (status["phase"], status["rowsRead"], status["rowsLoaded"]) == ("Succeeded", 30000, 30000), status
