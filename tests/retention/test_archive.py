@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -15,7 +16,9 @@ from millstream_pipelines.errors import DataError
 from millstream_pipelines.retention import archive as archives
 from millstream_pipelines.retention.archive import archive, untouched, verify
 from millstream_pipelines.retention.manifest import manifests, read
+from millstream_pipelines.retention.restored_rows import copied_in
 from millstream_pipelines.retention.sessions import Sessions
+from millstream_pipelines.warehouses._postgres.connection import connect
 from retention.archives import EVERY_TYPE, OWNER, ROWS, config_of, folder_store, whole
 from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
@@ -45,6 +48,17 @@ def test_every_type_is_archived_exactly(every: Postgres, tmp_path: Path) -> None
     assert forms["price"] == "decimal128(12, 2)"
     assert (forms["any_number"], forms["jb"], forms["ints"], forms["ts"]) == ("string", "string", "string", "string")
     assert schema.field("ints").metadata[b"millstream.type"] == b"integer[]"
+
+
+def test_every_type_comes_back_exactly(every: Postgres, tmp_path: Path) -> None:
+    manifest = archive(config_of(every), OWNER, folder_store(tmp_path), whole("raw.every")).manifest
+    every.execute("CREATE TABLE raw.back (LIKE raw.every INCLUDING ALL)")
+    rows = pq.read_table(tmp_path / manifest.objects[0].key).to_batches()
+    with closing(connect(config_of(every), OWNER)) as connection:
+        assert copied_in(connection, "raw.back", manifest.columns, rows) == 4
+        connection.commit()
+    same = "SELECT count(*) FROM (SELECT t::text FROM raw.every t EXCEPT ALL SELECT t::text FROM raw.back t) d"
+    assert every.execute(same) == [(0,)]
 
 
 def test_a_table_without_rows_has_an_archive(every: Postgres, tmp_path: Path) -> None:

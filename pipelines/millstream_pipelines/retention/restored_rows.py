@@ -13,6 +13,7 @@ from millstream_pipelines.schema import Column, Schema
 from millstream_pipelines.warehouses._postgres.connection import run
 from millstream_pipelines.warehouses._postgres.copying import CopyIn
 from millstream_pipelines.warehouses._postgres.encoding import encoded
+from millstream_pipelines.warehouses._postgres.native import is_native
 from millstream_pipelines.warehouses.names import quote
 
 _STAGE = "millstream_restored"
@@ -51,12 +52,16 @@ def copied_in(
 
 
 def _is_cast(item: ArchivedColumn) -> bool:
-    return item.form == "text" and item.type.split("(")[0] not in ("text", "character varying")
+    """Return whether the archive's text is no form in which COPY can take the column's type."""
+    if item.form != "text":
+        return False
+    column = Column(item.name, item.type)
+    return not (is_native(column) and pa.types.is_string(column.arrow().type))
 
 
 def _sent(item: ArchivedColumn) -> str:
     """Return the type that is sent: the column's own, or text."""
-    return "text" if item.form == "text" else item.type
+    return "text" if _is_cast(item) else item.type
 
 
 def _storage(batch: pa.RecordBatch, kept: Sequence[ArchivedColumn]) -> pa.RecordBatch:
