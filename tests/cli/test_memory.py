@@ -25,7 +25,7 @@ ROWS = 30_000
 TABLE_ROWS = (100_000, 400_000)
 """From a table, batches are larger and three threads hold some each: 30 MB would not fill them."""
 MOST_MIB = 320
-MOST_GROWTH = 1 / 8
+MOST_GROWTH = 1 / 4
 """Of the data added. Buffers that the smaller run left empty may fill; rows that are kept would be all of it."""
 
 CHECKS = [{"type": "not_null", "columns": ["id"]}, {"type": "length", "column": "note", "min": 1}]
