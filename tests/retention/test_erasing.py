@@ -214,3 +214,17 @@ def test_rows_that_others_refer_to(flights: Postgres) -> None:
     assert (report.exit_code, report.reason) == (65, "ErasureIncomplete")
     assert "constraint of_flight of table raw.legs: erase" in report.message
     assert "erase those rows first" in report.message
+
+
+def test_archives_of_another_warehouse_in_the_same_store_stay(
+    flights: Postgres, postgres_server: Postgres, tmp_path: Path
+) -> None:
+    with postgres_server.fresh_database() as other:
+        other.execute(FLIGHTS)
+        months(other, 8, 13)
+        for database in (flights, other):
+            done(carried_out(database, spec(tmp_path)))
+        done(carried_out(other, spec(tmp_path), LATER))
+        done(carried_out(flights, spec(tmp_path, delete=[SEVEN])))
+        back = {"table": TABLE, "from": "2013-08-01", "to": "2013-11-01"}
+        assert "300 rows" in done(carried_out(other, spec(tmp_path), LATER, restore=back))

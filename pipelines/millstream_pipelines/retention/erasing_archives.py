@@ -95,8 +95,15 @@ class Rewriting:
         keys = self.store.keys(folder.rpartition("/")[0] if in_force else old)
         records_here = (*records.retired(self.ddl, receipt.table), *records.restored(self.ddl, receipt.table))
         named = {folder, *(item.manifest.rpartition("/")[0] for item in records_here if item.manifest)}
-        self.store.delete(key for key in keys if key.rpartition("/")[0] not in named)
+        kept = named | self._of_others(keys, judged.supersedes, {old, *named})
+        self.store.delete(key for key in keys if key.rpartition("/")[0] not in kept)
         removed(self.ddl, receipt, judged.key)
+
+    def _of_others(self, keys: Sequence[str], superseded: str, known: set[str]) -> set[str]:
+        """Return the folders of archives that replace something else: another warehouse may share the store."""
+        folders = {key.rpartition("/")[0] for key in keys if key.endswith(f"/{manifests.NAME}")} - known
+        found = {folder: manifests.read(self.store, f"{folder}/{manifests.NAME}") for folder in folders}
+        return {folder for folder, manifest in found.items() if manifest.supersedes != superseded}
 
     def _judged(self, key: str, condition: Condition, rows: int, held: int) -> Judged:
         return Judged(key, rows, held, condition.holds if held else (), at=_spoken(self.now))
