@@ -29,6 +29,16 @@ class RetentionOptions(ApiModel):
     approved: str = Field(default="", max_length=64, description="Digest of the plan that a person approved.")
     restore: Restore | None = Field(default=None, description="What comes back; nothing else is done then.")
 
+    abandon: bool = Field(
+        default=False,
+        description="Give up conversions that are under way and let go of the tables; nothing else is done then.",
+    )
+    tables: list[TableName] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="With `abandon`: these, whoever claims them; else its own.",
+    )
+
     def environment(self) -> dict[str, str]:
         """Return the variable that hands these options to a runner; none for the usual run."""
         if self == RetentionOptions():

@@ -51,16 +51,24 @@ RetentionPlace = Literal[
     "dropping",  # inside the transaction that drops
     "dropped",
     "restored",  # the rows are back in a table of their own, not attached
+    "convert-checking",  # a plain table has the CHECK that its rows fit one range, not validated
     "converting",  # inside the transaction that turns a plain table into a partitioned one
     "converted",
+    "convert-validated",  # foreign keys to the table hold for old rows too; no partition is made ahead
+    "split-prepared",  # empty partitions, log and function are there, no trigger
     "split-begun",  # changes of the old range are noted from now on
     "split-batch",  # one batch of its rows is copied
+    "split-renewed",  # noted changes are brought in
     "split-copied",  # all of them
     "split-indexed",
     "split-verified",
     "split-switching",  # inside the transaction that puts the partitions in the old range's place
     "split-switched",
-    "split-ended",  # the old range's table is dropped
+    "split-settled",  # foreign keys hold for old rows too, the planner knows the partitions
+    "split-ending",  # inside the transaction that drops the old range's table
+    "split-ended",
+    "abandoning",  # inside the transaction that takes all of a split away
+    "abandoned",
     "erased",  # live rows are gone, archives are not rewritten
     "erasing",  # an archive's rows are in a table, none is deleted
     "superseded",  # a new archive has taken its place, the old one is still in the store

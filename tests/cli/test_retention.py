@@ -108,11 +108,19 @@ def test_what_is_wrong_is_said(millstream: Callable, policies: Callable) -> None
         (("restore", *flights, "--from", "yesterday", "--to", "2013-01-01"), "from is 'yesterday'; write"),
         (("restore", *flights, "--from", "2012-01-01"), "restore needs --from and --to"),
         (("query", *flights, "SELECT 1"), "nothing of table raw.flights has left the warehouse"),
+        (("abandon", "-f", path, "--table", "raw flights"), "--table is 'raw flights'; write schema.table"),
     ):
         refused = millstream("retention", *words)
         assert refused.code in (2, 78), (words, refused.code, refused.out, refused.err)
         assert message in refused.err, (words, refused.err)
         assert "Traceback" not in refused.err
+
+
+def test_abandon_says_what_it_gave_up(millstream: Callable, policies: Callable) -> None:
+    told = millstream("retention", "abandon", "-f", policies(), "--table", "raw.flights")
+    assert (told.code, told.out) == (0, "flights: nothing is under way on raw.flights\n")
+    told = millstream("retention", "abandon", "-f", policies())
+    assert (told.code, told.out) == (0, "flights: policy default/flights claims no table\n")
 
 
 def test_a_query_reads_the_archive_and_nothing_else(millstream: Callable, policies: Callable) -> None:

@@ -184,6 +184,7 @@ def _retention(commands: _Commands[_Parser]) -> None:
         ("plan", "show what would be made, detached, archived and dropped, and what stands in the way"),
         ("run", "carry the policies out: partitions ahead, archives proven, what is due dropped"),
         ("restore", "bring a range back: attach it again, or load it from its archive, and compare"),
+        ("abandon", "give up conversions that are under way and let go of the tables; no row is lost"),
         ("receipts", "show what erasures did: rows per place, archives written anew, times; none of the data"),
         ("query", "run SQL over the archives of a table where they lie; `archive` is the name of its rows"),
     ):
@@ -197,6 +198,9 @@ def _retention(commands: _Commands[_Parser]) -> None:
             action.add_argument("--table", metavar="TABLE", required=True, help="the table, schema.table")
             action.add_argument("--from", metavar="VALUE", dest="start", help="first value of the range")
             action.add_argument("--to", metavar="VALUE", dest="end", help="first value behind the range")
+        if name == "abandon":
+            text = "this table, schema.table, whoever claims it; may be given again; else all that the policy claims"
+            action.add_argument("--table", metavar="TABLE", action="append", default=[], help=text)
         if name == "restore":
             action.add_argument("--into", metavar="SCHEMA", help="put them into tables of this schema; attach nothing")
         if name == "query":

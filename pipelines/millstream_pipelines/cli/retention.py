@@ -1,4 +1,4 @@
-"""`millstream retention plan|run|restore|query|receipts`: the life cycle of tables from the command line."""
+"""`millstream retention plan|run|restore|query|receipts|abandon`: the life cycle of tables from the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def command(arguments: argparse.Namespace) -> int:
     """Do one action for the chosen policies."""
     catalog = read_catalog(arguments.filename)
     planned = [plan_policy(catalog, item) for item in catalog.chosen("RetentionPolicy", arguments.policy)]
-    if len(planned) > 1 and arguments.action in ("restore", "query"):
+    if len(planned) > 1 and getattr(arguments, "table", None):  # one table has one policy
         names = ", ".join(item.plan.name for item in planned)
         raise ConfigurationError(f"there are several policies ({names}): say which with --policy")
     with reachable(planned) as ready:
@@ -105,12 +105,20 @@ def _carried_out(planned: Planned, arguments: argparse.Namespace) -> RunReport:
                 f"restore: {first['loc'][0]} is '{first['input']}'; write a table as schema.table, and a bound as a "
                 "day, a time or a number, such as 2013-01-01, 2013-01-01T05:00:00Z or 100000"
             ) from error
+    if arguments.action == "abandon":
+        try:
+            options = RetentionOptions(abandon=True, tables=arguments.table)
+        except ValidationError as error:
+            wrong = error.errors()[0]["input"]
+            raise ConfigurationError(
+                f"abandon: --table is '{wrong}'; write schema.table, in letters as SQL has them"
+            ) from error
     return retain(RetentionRequest(planned.plan, planned.secrets, f"{planned.plan.name}-command", options))
 
 
 def _tell(name: str, report: RunReport) -> None:
     found = report.retention
-    if found is None or report.reason == "Restored":
+    if found is None or report.reason in ("Restored", "Abandoned"):
         print(f"{name}: {report.message}" if not report.exit_code else f"{name}: {report.reason}")
         return
     print(f"{name}: {report.message}" if not report.exit_code else f"{name}: {report.reason}")

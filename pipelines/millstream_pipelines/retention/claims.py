@@ -16,8 +16,7 @@ def refuse_other(ddl: Ddl, table: str, policy: str) -> None:
     if found:
         raise ConfigurationError(
             f"{ddl.owner}: table {table} is managed by RetentionPolicy '{found[0][0]}', and a table has one policy: "
-            "take it out of one of them. Where that policy is gone: DELETE FROM _millstream.retention_claims WHERE "
-            f"table_name = '{table}'",
+            f"take it out of one of them. Where that policy is gone: millstream retention abandon --table {table}",
             reason="ManagedByOther",
         )
 

@@ -8,6 +8,9 @@ from datetime import datetime
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.ondemand import full_name
 
+UNDER_WAY = ("checking", "attached", "prepared", "copying", "indexed")
+"""States of a conversion that is not at its end: `checking`, the table is plain still; later ones, it is split."""
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -33,4 +36,14 @@ def conversion(ddl: Ddl, table: str) -> Conversion | None:
     return Conversion(*found[0]) if found else None
 
 
-__all__ = ["Conversion", "conversion"]
+def note(ddl: Ddl, table: str, old: str, state: str) -> None:
+    """Note, in the open transaction, that a conversion begins anew in this state."""
+    ddl.execute(
+        "INSERT INTO _millstream.conversions (table_name, old_name, state) VALUES (%s, %s, %s) "
+        "ON CONFLICT (table_name) DO UPDATE SET old_name = EXCLUDED.old_name, state = EXCLUDED.state, position = NULL, "
+        "copied = 0, verified = NULL, note = '', started_at = now(), switched_at = NULL, touched_at = now()",
+        (full_name(table), old, state),
+    )
+
+
+__all__ = ["UNDER_WAY", "Conversion", "conversion", "note"]

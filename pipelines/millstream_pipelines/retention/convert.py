@@ -15,6 +15,8 @@ from millstream_pipelines.errors import ConfigurationError, MillstreamError, Ret
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import conversion_sql as sql
 from millstream_pipelines.retention import ondemand
+from millstream_pipelines.retention.abandoning import abandon
+from millstream_pipelines.retention.conversions import note
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import TableFacts, column_kind, replace, table_facts
 from millstream_pipelines.retention.obstacles import Range, obstacles, upper_bound
@@ -56,6 +58,7 @@ def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None =
         held = _held(ddl, name, by.column, kind)
         table, moment = read_plain(ddl, name), _now(grid, now, held)
         if found := obstacles(table, by, grid, moment, held):
+            abandon(ddl, name, "it cannot be")  # a run before this one died when nothing stood in the way yet
             raise ConfigurationError(refusal(ddl.owner, name, found))
         upper = upper_bound(grid, moment, held, by.premake)
         _checked(ddl, name, by.column, upper, kind)
@@ -63,10 +66,11 @@ def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None =
             _switch(ddl, table, by.column, upper, kind)
         except MillstreamError:
             with suppress(MillstreamError):  # it would refuse rows one day, if no run ever comes back
-                ddl.together(f"undoing the check of {name}", [sql.unchecked(name)], (quote_table(name),))
+                abandon(ddl, name, "it was given up")
             raise
     reached("converted")
     finish(ddl, name)
+    reached("convert-validated")
     premake(ddl, name, by, grid, upper)
     ondemand.remember(ddl, name, by, kind)
     return (
@@ -101,14 +105,15 @@ def _held(ddl: Ddl, table: str, column: str, kind: Kind) -> Range:
 
 def _checked(ddl: Ddl, table: str, column: str, upper: Value, kind: Kind) -> None:
     name, doing = quote_table(table), f"checking that the rows of {table} fit one range"
-    ddl.together(
-        doing,
-        [
-            sql.unchecked(table),  # of a run that was killed
-            f"ALTER TABLE {name} ADD CONSTRAINT {sql.CHECK} CHECK ({condition(column, None, upper, kind)}) NOT VALID",
-        ],
-        (name,),
-    )
+    check = f"ADD CONSTRAINT {sql.CHECK} CHECK ({condition(column, None, upper, kind)}) NOT VALID"
+
+    def action() -> None:
+        ddl.execute(sql.unchecked(table))  # of a run that was killed
+        ddl.execute(f"ALTER TABLE {name} {check}")
+        note(ddl, table, sql.before(table), "checking")
+
+    ddl.transaction(doing, action, (name,))
+    reached("convert-checking")
     ddl.alone(doing, f"ALTER TABLE {name} VALIDATE CONSTRAINT {sql.CHECK}", (name,))
     reached("partition-checked")
 
@@ -124,12 +129,7 @@ def _switch(ddl: Ddl, table: PlainTable, column: str, upper: Value, kind: Kind) 
             raise RetriableError(f"{ddl.owner}: {name} was altered while it was to be partitioned; run it again")
         for statement in sql.switch(table, column, upper, kind):
             ddl.execute(statement)
-        ddl.execute(
-            "INSERT INTO _millstream.conversions (table_name, old_name, state) VALUES (%s, %s, 'attached') "
-            "ON CONFLICT (table_name) DO UPDATE SET old_name = EXCLUDED.old_name, state = 'attached', position = NULL, "
-            "copied = 0, verified = NULL, note = '', started_at = now(), switched_at = NULL",
-            (ondemand.full_name(name), sql.before(name)),
-        )
+        note(ddl, name, sql.before(name), "attached")
         reached("converting")
 
     ddl.transaction(f"turning {name} into a partitioned table", change, (quote_table(name), *others))

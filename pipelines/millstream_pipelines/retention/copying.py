@@ -9,6 +9,7 @@ from typing import Any
 from millstream_api.retentionpolicy import PartitionBy
 from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
+from millstream_pipelines.retention.abandoning import drop_copy
 from millstream_pipelines.retention.conversions import Conversion, conversion
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
@@ -89,6 +90,7 @@ class Copying:
 
         ddl.transaction(f"making partitions for {self.found.old}", action)
         self.reread()
+        reached("split-prepared")
         return ""
 
     def _key_index(self) -> str:
@@ -176,6 +178,7 @@ class Copying:
 
         self.ddl.transaction(f"following changes of {self.found.old}", action)
         self.reread()
+        reached("split-renewed")
         return noted
 
     def renewed(self) -> int | None:
@@ -199,7 +202,7 @@ class Copying:
     def set_state(self, state: str, **more: Any) -> None:
         sets = "".join(f", {name} = %s" for name in more)
         self.ddl.execute(
-            f"UPDATE _millstream.conversions SET state = %s{sets} WHERE table_name = %s",
+            f"UPDATE _millstream.conversions SET touched_at = now(), state = %s{sets} WHERE table_name = %s",
             (state, *more.values(), self.name),
         )
 
@@ -208,9 +211,8 @@ class Copying:
         return note
 
     def drop_copy(self) -> None:
-        here = self.ddl.rows("SELECT to_regclass(%s)", (quote_table(self.found.old),))[0][0] is not None
-        statements = self.sql.dropped() if here else self.sql.cleared()
-        self.ddl.together(f"dropping the copy of {self.found.old}", statements, (quote_table(self.found.old),))
+        drop_copy(self.ddl, self.found)
+        self.reread()
 
     def reread(self) -> None:
         self.found = conversion(self.ddl, self.name) or self.found

@@ -142,7 +142,7 @@ class Ddl:
 @contextmanager
 def alone(ddl: Ddl, table: str) -> Iterator[None]:
     """Keep other runs and restores off this table; RetriableError when one is at it."""
-    name = f"millstream retention {table}"
+    name = f"millstream retention {table if '.' in table else f'public.{table}'}"
     if not ddl.rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))[0][0]:
         raise RetriableError(
             f"{ddl.owner}: another run works on table {table}; this one leaves it alone", reason="TableBusy"

@@ -15,6 +15,7 @@ from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, as_millstream
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.registry import configured
+from millstream_pipelines.retention.abandoning import abandoned, sweep
 from millstream_pipelines.retention.chosen import chosen_tables, in_order
 from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
@@ -118,6 +119,9 @@ def _retained(request: RetentionRequest) -> RunReport:
         from millstream_pipelines.retention.restore import restore
 
         return restore(request, config)
+    if request.options.abandon:
+        with opened(request, config) as ddl:
+            return abandoned(ddl, request.identity, request.options.tables)
     with opened(request, config) as ddl:
         now = moment(request, ddl)
         chosen = in_order(ddl, chosen_tables(ddl, request.policy))
@@ -126,19 +130,21 @@ def _retained(request: RetentionRequest) -> RunReport:
             for item in chosen
         ]
         failures: list[MillstreamError] = []
+        swept: list[str] = []
         for run in runs:
             _attempt(run, failures, run.announce)
         planned = _planned([run for run in runs if run.failure is None], failures)
         approved = _approved(request, planned)
         if not request.options.dry_run:
             release(ddl, request.identity, [item.name for item in chosen])
+            swept = sweep(ddl, request.identity, {item.name: item.by for item in chosen})
             for run in runs:
                 if run.failure is None:
                     _attempt(run, failures, lambda run=run: run.go(approved))  # type: ignore[misc]
             planned = _planned([run for run in runs if run.failure is None], failures)
         tables = [run.report() for run in runs]
         erasures = receipts(ddl, request.identity)[-_LISTED:]
-    report = _report(request, tables_and_plan=(tables, planned), approved=approved, failures=failures)
+    report = _report(request, tables_and_plan=(tables, planned), swept=swept, approved=approved, failures=failures)
     if report.retention is not None:
         report.retention.erasures = [item.told().model_copy(update={"archives": []}) for item in erasures]
     return report
@@ -168,6 +174,7 @@ def _approved(request: RetentionRequest, planned: Sequence[Planned]) -> bool:
 def _report(
     request: RetentionRequest,
     tables_and_plan: tuple[list[TableReport], list[Planned]],
+    swept: list[str],
     approved: bool,
     failures: list[MillstreamError],
 ) -> RunReport:
@@ -187,7 +194,7 @@ def _report(
         if first is not None:
             code, reason = candidate, first.reason
             break
-    said = [f"{item.name}: {item.message}" for item in tables if item.message and item.outcome != "failed"]
+    said = [*swept, *(f"{item.name}: {item.message}" for item in tables if item.message and item.outcome != "failed")]
     if waiting and not approved:
         said.append(
             f"{len(waiting)} irreversible steps wait for approval: "

@@ -7,19 +7,17 @@ transaction of what it tells. attached → prepared → copying → indexed → 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millstream_api.retentionpolicy import PartitionBy
-from millstream_pipelines.errors import DataError, RetriableError
+from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import conversion_sql
 from millstream_pipelines.retention.conversions import conversion
 from millstream_pipelines.retention.convert import finish
 from millstream_pipelines.retention.copying import Copying
-from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.split_sql import Piece
@@ -39,36 +37,12 @@ def advance(
     not equal to the old rows; it is thrown away and begun anew by the next call. Nothing is lost by any of them.
     """
     name = full_name(table)
-    with _alone(ddl, name):
+    with alone(ddl, name):
+        ddl.rows("SET row_security = off")  # rather an error than rows that are not seen
         found = conversion(ddl, name)
-        if found is None or found.state in ("ended", "whole"):
+        if found is None or found.state in ("checking", "ended", "whole"):
             return found.note if found is not None and found.state == "whole" else ""
         return _Split(ddl, name, by, found, now or datetime.now(UTC)).go(time.monotonic() + budget_s, grace)
-
-
-def abandon(ddl: Ddl, table: str) -> str:
-    """Give up a split that is under way: the old range stays whole. Return what was done, an empty text for nothing."""
-    name = full_name(table)
-    found = conversion(ddl, name)
-    if found is None or found.state in ("ended", "whole", "switched"):
-        return ""
-    with _alone(ddl, name):
-        copying = Copying(ddl, name, None, found, datetime.now(UTC))
-        copying.drop_copy()
-        return copying.note("whole", f"{found.old} is no longer split, since partitionBy is gone; it stays one range")
-
-
-@contextmanager
-def _alone(ddl: Ddl, table: str) -> Iterator[None]:
-    lock = f"millstream split {table}"
-    if not ddl.rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (lock,))[0][0]:
-        raise RetriableError(f"{ddl.owner}: another run splits {table}; this one leaves it alone", reason="TableBusy")
-    try:
-        ddl.rows("SET row_security = off")  # rather an error than rows that are not seen
-        yield
-    finally:
-        if not ddl.connection.closed:
-            ddl.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
 
 
 class _Split(Copying):
@@ -83,8 +57,6 @@ class _Split(Copying):
             return self.note("ended", f"{self.found.old} is no partition of {self.name} any more; nothing to split")
         if self.found.state != "attached" and self.is_outgrown():
             self.drop_copy()
-            self.set_state("attached")
-            self.reread()
         if self.found.state == "attached" and (refusal := self.prepare()):
             return self.note("whole", refusal)
         if self.found.state == "prepared":
@@ -134,7 +106,6 @@ class _Split(Copying):
         self.reread()
         if seen and seen[0] != seen[1]:
             self.drop_copy()
-            self.note("attached", "")
             raise DataError(
                 f"{ddl.owner}: the copy of {found.old} has {seen[1][0]} rows and hash {seen[1][1]}, the table has "
                 f"{seen[0][0]} and {seen[0][1]}; the copy was thrown away, {self.name} is as it was, and the next run "
@@ -177,6 +148,7 @@ class _Split(Copying):
             return f"{found.old} was truncated; the next run copies it anew"
         finish(ddl, self.name)
         ddl.alone(f"counting {self.name} for the planner", f"ANALYZE {quote_table(self.name)}")
+        reached("split-settled")
         return (
             f"{found.old} is split into {len(parts)} partitions of {self.name}; {self.found.verified} rows were "
             f"compared. The table {found.old} stays, apart, until the grace period is over"
@@ -192,6 +164,7 @@ class _Split(Copying):
         def action() -> None:
             ddl.execute(f"DROP TABLE IF EXISTS {old}")
             self.set_state("ended")
+            reached("split-ending")
 
         ddl.transaction(f"dropping {found.old}", action, (old,))
         reached("split-ended")
@@ -202,4 +175,4 @@ class _Split(Copying):
         return [Piece(part.name, part.low, part.high) for part in with_ if part.high is not None]
 
 
-__all__ = ["abandon", "advance"]
+__all__ = ["advance"]

@@ -64,7 +64,9 @@ def cells_query(table: str, column: str, grid: Grid) -> str:
 class Splitting:
     """The statements of one table's split. `columns`: those that can be written; `key`: what tells rows apart."""
 
-    def __init__(self, table: str, old: str, columns: Sequence[str], key: Sequence[str], types: Sequence[str]) -> None:
+    def __init__(
+        self, table: str, old: str, columns: Sequence[str] = (), key: Sequence[str] = (), types: Sequence[str] = ()
+    ) -> None:
         self.table, self.old = table, old
         self._columns, self._key, self._types = columns, key, types
         mark = hashlib.sha256(table.encode()).hexdigest()[:8]
@@ -199,9 +201,9 @@ class Splitting:
     def cleared(self) -> list[str]:
         """Return the SQL of `dropped` for an old table that is gone."""
         return [
+            f"DROP FUNCTION IF EXISTS {self._note}() CASCADE",  # of its own triggers, wherever the table is now
             f"DROP TABLE IF EXISTS {quote_table(self.target)}",
             f"DROP TABLE IF EXISTS {self.log}",
-            f"DROP FUNCTION IF EXISTS {self._note}() CASCADE",  # of its own triggers, wherever the table is now
         ]
 
 

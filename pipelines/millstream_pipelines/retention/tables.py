@@ -23,7 +23,6 @@ from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, Table
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.retention.spans import Value, parsed, spelled
-from millstream_pipelines.retention.split import abandon
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.sizes import size_of
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
@@ -119,7 +118,6 @@ class TableRun:
             ondemand.remember(self.ddl, facts.name, by, facts.kind)
         elif facts.shape == "ranges":
             ondemand.forget(self.ddl, facts.name)
-            self.told += filter(None, [abandon(self.ddl, facts.name)])
 
     def report(self) -> TableReport:
         """Return how the table stands now."""

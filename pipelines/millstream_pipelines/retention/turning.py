@@ -27,7 +27,7 @@ def planned_split(
 ) -> list[Planned]:
     """Return the next step of a table that was turned; nothing where there is none."""
     found = conversion(ddl, table)
-    if found is None or by is None or found.state in ("ended", "whole"):
+    if found is None or by is None or found.state in ("checking", "ended", "whole"):
         return []
     if found.state != "switched":
         why = (

@@ -146,6 +146,10 @@ _MIGRATIONS: tuple[str, ...] = (
     UPDATE _millstream.retired SET attempts = ARRAY[regexp_replace(manifest, '/[^/]*$', '')]
       WHERE manifest IS NOT NULL AND state <> 'expired';
     """,
+    # Who began a conversion may never come back.
+    """
+    ALTER TABLE _millstream.conversions ADD COLUMN touched_at timestamptz NOT NULL DEFAULT now();
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
