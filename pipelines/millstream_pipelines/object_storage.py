@@ -20,9 +20,12 @@ _LOGIN_REFUSED = re.compile(
     "InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|UserNotFound|ExpiredToken|InvalidToken"
 )
 # Without keys the client asks the machine's metadata service for some.
-_NO_LOGIN = re.compile(r"latest/api/token|169\.254\.|metadata\.google\.internal")
+_NO_LOGIN = re.compile(r"latest/api/token|169\.254\.|metadata\.google\.internal|/computeMetadata/")
 # Answers that a repeat does not change; 408, 409, 416 (the object became shorter) and 429 a repeat does.
 _OUR_FAULT = re.compile(r"non-2xx status code: (?!408|409|416|429)4\d\d")
+
+# How obstore says 403 and 401 where it gives no error of its own for them.
+_DENIED = ("lacked the necessary privileges", "lacked valid authentication credentials")
 
 _LOGIN = {
     "s3": "accessKeyId and secretAccessKey (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)",
@@ -45,7 +48,7 @@ class Bucket:
         self.scheme, self.name = parts.scheme.lower(), parts.netloc.rsplit("@", 1)[-1]
         self.prefix = unquote(parts.path).strip("/")
         self.shown = f"{self.scheme}://{self.name}/{self.prefix}"
-        self._owner, self._rights = owner, rights
+        self._owner, self._rights, self._anonymous = owner, rights, login.anonymous
         self._secrets = [*login.s3_login().values()]
         if not self.name:
             raise ConfigurationError(
@@ -95,12 +98,18 @@ class Bucket:
         """Return the error for what obstore only gives as text, without any secret in it."""
         for secret in self._secrets:
             text = text.replace(secret, "…")
-        is_refused = _LOGIN_REFUSED.search(text) or "lacked the necessary privileges" in text
+        is_refused = _LOGIN_REFUSED.search(text) or any(words in text for words in _DENIED)
         text = " ".join(text.split("\n\nDebug source:")[0].split())[:300]
         if is_refused:
             return self._denied(what)
         if "NoSuchBucket" in text:
             return ConfigurationError(f"{self._owner}: the bucket of {what} does not exist; check url and endpoint")
+        if _NO_LOGIN.search(text) and self._anonymous:
+            return ConfigurationError(
+                f"{self._owner}: {what} cannot be {doing} by nobody: leave `anonymous` out, and give the Secret's keys "
+                f"{_LOGIN[self.scheme]}, or a workload identity",
+                reason="AccessDenied",
+            )
         if _NO_LOGIN.search(text):
             return ConfigurationError(
                 f"{self._owner}: no credentials for {what}; give the Secret's keys {_LOGIN[self.scheme]}, "

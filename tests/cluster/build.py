@@ -42,6 +42,7 @@ TOOLS = {
         _tool("helm", paths.HELM, "helm.sh/helm/v3/cmd/helm"),
         _tool("kubeconform", paths.KUBECONFORM, "github.com/yannh/kubeconform/cmd/kubeconform"),
         _tool("versitygw", paths.VERSITYGW, "github.com/versity/versitygw/cmd/versitygw"),
+        _tool("fake-gcs-server", paths.FAKE_GCS, "github.com/fsouza/fake-gcs-server"),
         _tool("coredns", paths.COREDNS, "github.com/coredns/coredns"),
         Tool("pause", "pause", "1", "pause.go"),
     )

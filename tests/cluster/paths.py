@@ -17,6 +17,7 @@ KUBERNETES = "1.34.4"
 HELM = "3.19.5"
 KUBECONFORM = "0.7.0"
 VERSITYGW = "1.8.0"
+FAKE_GCS = "1.56.1"
 COREDNS = "1.14.7"
 
 REPOSITORY = Path(__file__).resolve().parents[2]

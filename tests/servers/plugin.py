@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from servers import mariadb, postgres, s3
+from servers import gcs, mariadb, postgres, s3
+from servers.gcs import GCS
 from servers.mariadb import MariaDB
 from servers.postgres import Postgres
 from servers.s3 import S3
@@ -17,6 +18,7 @@ from servers.s3 import S3
 _POSTGRES = pytest.StashKey[Postgres]()
 _NEWEST = pytest.StashKey[Postgres]()
 _S3 = pytest.StashKey[S3]()
+_GCS = pytest.StashKey[GCS]()
 _MARIADB = pytest.StashKey[MariaDB]()
 
 
@@ -90,3 +92,20 @@ def mariadb_database(mariadb_server: MariaDB) -> Iterator[MariaDB]:
     """An empty database, dropped after the test."""
     with mariadb_server.fresh_database() as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def gcs_server(request: pytest.FixtureRequest) -> GCS:
+    """A server that speaks GCS; tests share it, so each takes a bucket of its own."""
+    stash = request.config.stash
+    if _GCS not in stash:
+        stack = ExitStack()
+        request.config.add_cleanup(stack.close)
+        stash[_GCS] = stack.enter_context(gcs.serving())
+    return stash[_GCS]
+
+
+@pytest.fixture
+def gcs_bucket(gcs_server: GCS) -> str:
+    """The name of an empty bucket."""
+    return gcs_server.create_bucket()

@@ -89,7 +89,12 @@ class ObjectFiles:
         path = str(meta["path"])
         name = path.removeprefix(f"{self._prefix}/") if path != self._prefix else path.rsplit("/", 1)[-1]
         tag = meta["e_tag"] or f"{_NO_ETAG}{meta['last_modified'].isoformat()}-{meta['size']}"
-        return FileEntry(name, tag, meta["size"])
+        return FileEntry(name, _quoted(tag), meta["size"])
+
+
+def _quoted(tag: str) -> str:
+    """Return an ETag as `If-Match` wants it: some servers list it without the quotes that they give with an object."""
+    return tag if '"' in tag or tag.startswith(_NO_ETAG) else f'"{tag}"'
 
 
 class _RangedReader(io.RawIOBase):
