@@ -41,6 +41,11 @@ _FOLLOWS = "has(self.deletes.column) || has(self.deletes.reconcileEvery)"
 _KEYED = "self.writeDisposition in ['merge', 'scd2']"
 _HAS_KEY = "(has(self.primaryKey) && size(self.primaryKey) > 0)"
 _SAME = "has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+# Two whole numbers, or two days; the hours of one day are compared by the models.
+_FORWARD = (
+    "self.from != self.to && (self.from.matches('^-?[0-9]+$') && self.to.matches('^-?[0-9]+$') ? "
+    "int(self.from) < int(self.to) : self.from.substring(0, 10) <= self.to.substring(0, 10))"
+)
 _AGE: Column = ("Age", "date", ".metadata.creationTimestamp")
 
 KINDS: tuple[Kind, ...] = (
@@ -145,6 +150,7 @@ KINDS: tuple[Kind, ...] = (
         "One execution of a Pipeline, or a restore of what a RetentionPolicy has archived.",
         (
             ("Pipeline", "string", ".spec.pipelineRef.name"),
+            ("Policy", "string", ".spec.policyRef.name"),
             ("Trigger", "string", ".spec.trigger"),
             ("Phase", "string", ".status.phase"),
             ("Done", "string", ".status.progress"),
@@ -202,7 +208,7 @@ KINDS: tuple[Kind, ...] = (
                 ("!(has(self.interval) && has(self.step))", "give interval or step, not both"),
                 ("self.from != self.to", "from must be before to"),
             ),
-            "restore": (("self.from != self.to", "from must be before to"),),
+            "restore": ((_FORWARD, "from must be before to"),),
         },
     ),
     Kind(
@@ -231,7 +237,7 @@ KINDS: tuple[Kind, ...] = (
         {
             "tables[]": (("has(self.name) != has(self.schema)", "give name or schema, one of them"),),
             "keep": (("has(self.diskPressure) == has(self.diskSize)", "diskPressure and diskSize go together"),),
-            "holds[]": (("!has(self.from) || !has(self.to) || self.from != self.to", "from must be before to"),),
+            "holds[]": ((f"!has(self.from) || !has(self.to) || ({_FORWARD})", "from must be before to"),),
         },
     ),
 )

@@ -102,7 +102,7 @@ class Retries(ApiModel):
 
 
 class History(ApiModel):
-    """How many finished PipelineRuns are kept."""
+    """How many finished runs are kept."""
 
     successful: int = Field(default=3, ge=0, le=100, description="Successful runs to keep.")
     failed: int = Field(default=3, ge=0, le=100, description="Failed runs to keep.")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
 
+from pydantic import Field, model_validator
+
+from millstream_api.bounds import refuse_backwards
 from millstream_api.meta import ApiModel
 from millstream_api.retentionpolicy import Bound
 from millstream_api.stream import Identifier, TableName
@@ -20,6 +23,11 @@ class Restore(ApiModel):
     into: Identifier | None = Field(
         default=None, description="Schema in which they are put as tables of their own; empty means attached again."
     )
+
+    @model_validator(mode="after")
+    def _stretches_forward(self) -> Self:
+        refuse_backwards(self.from_, self.to)
+        return self
 
 
 class RetentionOptions(ApiModel):

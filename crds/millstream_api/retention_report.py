@@ -169,6 +169,15 @@ class PolicyRun(StatusModel):
     verify_failures: int = Field(default=0, description="Archives that it read back and found different.")
 
 
+class PolicyRestore(StatusModel):
+    """A finished restore from the policy's archives in short."""
+
+    name: str = Field(description="Name of the PipelineRun.")
+    outcome: str = Field(description="Succeeded, or the reason why not.")
+    message: str = Field(default="", description="What came back, or what went wrong and what to do.")
+    finished_at: str | None = Field(default=None, description="When it ended, RFC 3339 UTC.")
+
+
 class RetentionPolicyStatus(ConditionedStatus):
     """How the tables stand, and what the next run would do."""
 
@@ -180,6 +189,7 @@ class RetentionPolicyStatus(ConditionedStatus):
     active_job: str | None = Field(default=None, description="Run that has not ended.")
     last_run: PolicyRun | None = Field(default=None, description="Newest run that has ended.")
     last_dry_run: PolicyRun | None = Field(default=None, description="Newest dry run that has ended.")
+    last_restore: PolicyRestore | None = Field(default=None, description="Newest restore that has ended.")
     last_success_at: str | None = Field(default=None, description="When a run last did all it should, RFC 3339 UTC.")
     last_trigger: str | None = Field(default=None, description="Newest value of the `millstream.dev/run` annotation.")
     approved: str | None = Field(default=None, description="Digest that was approved and is handed to runs.")
@@ -198,6 +208,7 @@ __all__ = [
     "ErasedArchive",
     "ErasureReceipt",
     "PlannedStep",
+    "PolicyRestore",
     "PolicyRun",
     "RetentionPolicyStatus",
     "RetentionReport",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from millstream_api.bounds import refuse_backwards
 from millstream_api.meta import ApiModel, ObjectRef, PodOverrides, SecretRef
+from millstream_api.pipeline import History
 from millstream_api.schedule import ZONE_PATTERN, Cron, known_zone
 from millstream_api.stream import Duration, Identifier, TableName
 
@@ -22,6 +25,13 @@ Bound = Annotated[
     StringConstraints(max_length=40, pattern=r"^(-?[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9:]+)?)?)$"),
 ]
 Size = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
+
+
+_SHOWN = 5  # tables named in a message
+
+
+def _full(name: str) -> str:
+    return name if "." in name else f"public.{name}"
 
 
 class PartitionBy(ApiModel):
@@ -95,6 +105,15 @@ class RetainedTable(ApiModel):
             raise ValueError("give `name` or `schema`, one of them")
         return self
 
+    @property
+    def shown(self) -> str:
+        """The table, or the pattern, for messages."""
+        return self.name or f"{self.schema_}.{self.pattern}"
+
+    def may_be(self, table: str) -> bool:
+        """Whether this is the table, or its pattern fits it; a name without schema is one of `public`."""
+        return fnmatchcase(_full(table), _full(self.shown))
+
 
 class ArchiveKeep(ApiModel):
     """How long archives stay."""
@@ -128,6 +147,11 @@ class Hold(ApiModel):
     table: TableName = Field(description="Table that is held.")
     from_: Bound | None = Field(default=None, alias="from", description="First value held; empty means all before.")
     to: Bound | None = Field(default=None, description="First value no longer held; empty means all after.")
+
+    @model_validator(mode="after")
+    def _stretches_forward(self) -> Self:
+        refuse_backwards(self.from_, self.to)
+        return self
 
 
 class Dependent(ApiModel):
@@ -174,6 +198,9 @@ class RetentionPolicySpec(ApiModel):
     )
     delete: list[Erasure] = Field(default_factory=list, max_length=100, description="Rows to erase everywhere.")
     schedule: Cron = Field(default_factory=lambda: Cron(cron="30 2 * * *"), description="When the policy runs.")
+    history: History = Field(
+        default_factory=History, description="How many finished runs are kept, and likewise how many restores."
+    )
     approval: Literal["automatic", "manual"] = Field(
         default="automatic",
         description="`manual`: nothing is dropped or erased until the plan's digest is approved by the annotation "
@@ -191,3 +218,17 @@ class RetentionPolicySpec(ApiModel):
         description="A run that takes longer ends, and goes on at the next, in seconds.",
     )
     pod: PodOverrides | None = Field(default=None, description="Overrides for the run's pod.")
+
+    @model_validator(mode="after")
+    def _about_own_tables(self) -> Self:
+        """A hold with a misspelt table would hold nothing, and nobody would know."""
+        for field in ("holds", "dependents", "delete"):
+            for number, item in enumerate(getattr(self, field)):
+                if not any(table.may_be(item.table) for table in self.tables):
+                    names = ", ".join(table.shown for table in self.tables[:_SHOWN])
+                    more = f" and {len(self.tables) - _SHOWN} more" if len(self.tables) > _SHOWN else ""
+                    raise ValueError(
+                        f"`{field}[{number}].table` '{item.table}' is none of the policy's tables ({names}{more}): "
+                        "correct it, or add it to `tables`"
+                    )
+        return self

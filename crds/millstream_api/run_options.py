@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from millstream_api.bounds import refuse_backwards
 from millstream_api.meta import ApiModel
 from millstream_api.stream import Duration
 
@@ -35,29 +35,8 @@ class Window(ApiModel):
             raise ValueError("give `interval` (a cursor of time) or `step` (a cursor of whole numbers), not both")
         if self.interval is not None and not any(digit in self.interval for digit in "123456789"):
             raise ValueError(f"`interval` '{self.interval}' has no length; write for example '1d'")
-        first, last = _comparable(self.from_), _comparable(self.to)
-        if self.from_ == self.to or _reaches(first, last):
-            raise ValueError(f"`from` must be before `to`, got '{self.from_}' and '{self.to}'")
+        refuse_backwards(self.from_, self.to)
         return self
-
-
-def _comparable(text: str) -> int | datetime | None:
-    """Return a whole number or a time where the text is one; what is neither is for the engine to judge."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _reaches(first: int | datetime | None, last: int | datetime | None) -> bool:
-    if isinstance(first, int) and isinstance(last, int):
-        return first >= last
-    return isinstance(first, datetime) and isinstance(last, datetime) and first >= last
 
 
 class Replay(ApiModel):

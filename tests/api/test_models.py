@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from api.manifests import pipeline_spec, stream
 from millstream_api import PlannedStep, RetentionReport, TableReport
 from millstream_api.pipeline import PipelineSpec
+from millstream_api.retention_options import Restore
 from millstream_api.retention_report import most_telling
+from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.run_options import Window
 from millstream_api.run_report import Drift, RunReport, StreamReport
 
@@ -106,3 +108,37 @@ def test_a_policy_of_many_tables_fits_and_keeps_its_sums_and_its_failures() -> N
     assert told.tables[0].name == "raw.bad"
     assert 10 < len(told.tables) < 50
     assert (told.summed().live, told.summed().dropped_bytes, told.summed().outcome) == (500, 147, "failed")
+
+
+OWN = [{"name": "raw.flights"}, {"schema": "logs", "pattern": "events_*"}, {"name": "bare"}]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"holds": [{"name": "a", "table": "raw.flights", "from": "2013-04-01", "to": "2013-03-01"}]}, "before `to`"),
+        ({"holds": [{"name": "a", "table": "raw.flights", "from": "10", "to": "9"}]}, "before `to`, got '10' and '9'"),
+        (
+            {"holds": [{"name": "a", "table": "raw.flihgts"}]},
+            "`holds[0].table` 'raw.flihgts' is none of the policy's tables (raw.flights, logs.events_*, bare)",
+        ),
+        ({"delete": [{"table": "logs.event", "where": "id = 7", "reason": "r"}]}, "`delete[0].table` 'logs.event'"),
+        ({"dependents": [{"table": "b", "name": "c", "column": "d"}]}, "`dependents[0].table` 'b' is none"),
+    ],
+)
+def test_a_hold_that_would_hold_nothing_is_refused(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        RetentionPolicySpec.model_validate({"warehouseRef": {"name": "dw"}, "tables": OWN, **more})
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("table", ["raw.flights", "logs.events_2", "bare", "public.bare"])
+def test_a_hold_of_an_own_table_is_accepted(table: str) -> None:
+    hold = {"name": "a", "table": table, "from": "2013-03-01", "to": "2013-04-01"}
+    spec = RetentionPolicySpec.model_validate({"warehouseRef": {"name": "dw"}, "tables": OWN, "holds": [hold]})
+    assert spec.holds[0].table == table
+
+
+def test_a_restore_stretches_forward() -> None:
+    with pytest.raises(ValidationError, match="`from` must be before `to`"):
+        Restore.model_validate({"table": "raw.flights", "from": "2013-04-01", "to": "2013-03-01"})

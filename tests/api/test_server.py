@@ -107,6 +107,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         retention_spec(holds=[{"name": "h", "table": "a.b", "from": "2026-02-01", "to": "2026-02-01"}]),
         "from must be before to",
     ),
+    (
+        "RetentionPolicy",
+        retention_spec(holds=[{"name": "h", "table": "a.b", "from": "2026-03-01 00:00:00+00", "to": "2026-02-01"}]),
+        "from must be before to",
+    ),
+    (
+        "RetentionPolicy",
+        retention_spec(holds=[{"name": "h", "table": "a.b", "from": "10", "to": "9"}]),
+        "from must be before to",
+    ),
 ]
 
 

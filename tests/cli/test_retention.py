@@ -84,7 +84,7 @@ def test_from_a_plan_to_rows_that_are_back(
     restored = millstream(
         "retention", "restore", "-f", path, "--table", "raw.flights", "--from", "2012-06-01", "--to", "2014-01-01"
     )
-    assert "2 ranges of raw.flights restored and attached, 10800 rows" in restored.out, restored.err
+    assert "2 range(s) of raw.flights restored and attached, 10800 rows" in restored.out, restored.err
     assert postgres_database.execute("SELECT count(*) FROM raw.flights") == [(10_800,)]
 
 

@@ -270,7 +270,7 @@ def test_retention(place: Place, tmp_path: Path) -> None:
     asked = place.run(folder, command="retention query", options=(*where, sql))
     assert asked["rows"] == [[500]]
     back = policy("restore", *where, "--from", "2013-01-01", "--to", "2013-02-01")
-    assert back["message"].startswith("1 ranges of raw.flights_2013 restored and attached, 50 rows")
+    assert back["message"].startswith("1 range(s) of raw.flights_2013 restored and attached, 50 rows")
     assert place.ask("SELECT count(*) FROM raw.flights_2013") == [(150,)]
 
 

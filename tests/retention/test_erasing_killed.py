@@ -56,5 +56,5 @@ def test_a_killed_erasure_is_finished(flights: Postgres, tmp_path: Path) -> None
         assert not flights.execute("SELECT 1 FROM pg_class WHERE relname LIKE 'erasing%'"), place
     left = 100 - len(PLACES)
     restored = carried_out(flights, policy, NOW, restore={"table": TABLE, "from": "2013-09-01", "to": "2013-11-01"})
-    assert f"2 ranges of raw.flights restored and attached, {2 * left} rows" in restored.message
+    assert f"2 range(s) of raw.flights restored and attached, {2 * left} rows" in restored.message
     assert flights.execute("SELECT count(*) FROM raw.flights") == [(3 * left,)]

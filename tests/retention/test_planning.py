@@ -19,7 +19,7 @@ TABLE = "raw.t"
 
 
 def policy(**more: Any) -> RetentionPolicySpec:
-    given = {"warehouseRef": {"name": "dw"}, "tables": [{"name": TABLE}]}
+    given = {"warehouseRef": {"name": "dw"}, "tables": [{"name": TABLE}, {"name": "raw.other"}]}
     return RetentionPolicySpec.model_validate(given | more)
 
 

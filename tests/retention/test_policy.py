@@ -129,7 +129,7 @@ def test_undo_within_the_grace_is_a_re_attach(flights: Postgres, tmp_path: Path)
     policy = spec(tmp_path)
     done(carried_out(flights, policy))
     restore = {"table": TABLE, "from": "2013-09-01", "to": "2013-10-01"}
-    assert "1 ranges of raw.flights restored and attached, 100 rows" in done(
+    assert "1 range(s) of raw.flights restored and attached, 100 rows" in done(
         carried_out(flights, policy, restore=restore)
     )
     assert attached(flights)[0] == "p20130901"

@@ -50,5 +50,6 @@ def waiting_text(name: str, plan: RetentionReport) -> str:
     """Return what waits and how to approve it."""
     steps = f"{plan.plan_count or len(plan.plan)} step(s)"
     size = f", {plan.bytes} bytes leave the warehouse" if plan.bytes else ""
+    size += f", which saves {plan.saving} a month" if plan.bytes and plan.saving else ""
     command = f"kubectl annotate rp/{name} {ANNOTATION_APPROVE}={plan.digest} --overwrite"
     return f"plan {plan.digest} ({steps}{size}) waits for approval: look at status.plan, then {command}"

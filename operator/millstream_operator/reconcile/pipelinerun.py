@@ -82,7 +82,7 @@ def _gathered(view: RunView, ctx: Context, spec: PipelineRunSpec, status: Pipeli
         return _Run(view, ctx, spec, status, owner, found.owner, "Forbid", found.blocker, None, others, found)
     name = spec.pipeline_ref.name if spec.pipeline_ref is not None else ""
     if around is None:
-        text = f"waiting for Pipeline '{name}': not found"
+        text = f"waiting for Pipeline '{name}': not found in this namespace; create it, or make a run of another one"
         blocker = policies.Blocker(conditions.PIPELINE_NOT_FOUND, text)
         return _Run(view, ctx, spec, status, owner, None, "Forbid", blocker, None, [])
     pipeline = owner_of(around.body)

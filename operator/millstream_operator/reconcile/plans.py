@@ -41,14 +41,14 @@ def run_plan(owner: Owner, spec: PipelineSpec, source: Body, warehouse: Body) ->
 
 
 def retention_plan(owner: Owner, spec: RetentionPolicySpec, warehouse: Body) -> RunPlan:
-    """Return the plan of a policy's run; how it is scheduled is no part of it."""
+    """Return the plan of a policy's run; how it is scheduled and kept is no part of it."""
     return RunPlan(
         action="retain",
         namespace=owner.namespace,
         name=owner.name,
         uid=owner.uid,
         warehouse=endpoint(warehouse["metadata"]["name"], WarehouseSpec.model_validate(warehouse["spec"])),
-        policy=RetentionPolicySpec.model_validate(spec.model_dump(exclude={"schedule", "suspend", "pod"})),
+        policy=RetentionPolicySpec.model_validate(spec.model_dump(exclude={"schedule", "suspend", "history", "pod"})),
     )
 
 

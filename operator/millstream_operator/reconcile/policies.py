@@ -46,7 +46,7 @@ def suspended(needs: Needs) -> Blocker | None:
 def source_exists(needs: Needs) -> Blocker | None:
     """The DataSource must be there."""
     name = needs.spec.source_ref.name
-    return None if needs.source else Blocker(conditions.SOURCE_NOT_FOUND, f"waiting for DataSource '{name}': not found")
+    return None if needs.source else Blocker(conditions.SOURCE_NOT_FOUND, absent("DataSource", name, "sourceRef"))
 
 
 def warehouse_exists(needs: Needs) -> Blocker | None:
@@ -73,10 +73,15 @@ CONNECTED: tuple[Gate, ...] = (source_exists, warehouse_exists, source_ready, wa
 RUNNABLE: tuple[Gate, ...] = (suspended, *CONNECTED)
 
 
+def absent(kind: str, name: str, field: str) -> str:
+    """Return what is waited for and what to do."""
+    return f"waiting for {kind} '{name}': not found in this namespace; create it, or correct spec.{field}"
+
+
 def _found(name: str, warehouse: Body | None) -> Blocker | None:
     if warehouse is not None:
         return None
-    return Blocker(conditions.WAREHOUSE_NOT_FOUND, f"waiting for Warehouse '{name}': not found")
+    return Blocker(conditions.WAREHOUSE_NOT_FOUND, absent("Warehouse", name, "warehouseRef"))
 
 
 def _ready(body: Body | None, reason: str) -> Blocker | None:

@@ -33,7 +33,8 @@ class Around:
 def around(name: str, view: PolicyView | None) -> Around:
     """Return what a restore finds. It may start while the policy is suspended: that is when rows can stay."""
     if view is None:
-        return Around(blocker=policies.Blocker(conditions.POLICY_NOT_FOUND, _waiting(name, "not found")))
+        cure = "not found in this namespace; create it, or make a PipelineRun that names another"
+        return Around(blocker=policies.Blocker(conditions.POLICY_NOT_FOUND, _waiting(name, cure)))
     owner = owner_of(view.body)
     others = runs_among(owner, view.restores)
     spec = parsed(RetentionPolicySpec, view.body.get("spec"))

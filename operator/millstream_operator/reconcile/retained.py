@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from millstream_api import PlannedStep, RetentionReport, conditions
+from millstream_api import PlannedStep, RetentionReport, TableReport, conditions
 from millstream_api.meta import Condition
 from millstream_api.retention_report import PolicyRun, RetentionPolicyStatus
 from millstream_api.retentionpolicy import RetentionPolicySpec
@@ -87,7 +87,12 @@ def archived(spec: RetentionPolicySpec, status: RetentionPolicyStatus) -> Condit
     if waiting:
         text = f"{waiting} partition(s) wait for their archive{_named(steps)}"
         return conditions.condition(conditions.ARCHIVED, "False", conditions.ARCHIVE_PENDING, text)
-    text = f"{plan.summed().archived} range(s) have an archive that was read back and matched; none waits"
+    if failed := _failed(plan):
+        text = f"whether something waits for its archive is not known of {failed}: see Ready"
+        return conditions.condition(conditions.ARCHIVED, "Unknown", conditions.NOT_CHECKED, text)
+    made = plan.summed().archived
+    told = f"{made} range(s) have an archive that was read back and matched" if made else "no archive has been made yet"
+    text = f"{told}; none waits"
     return conditions.condition(conditions.ARCHIVED, "True", conditions.ARCHIVES_VERIFIED, text)
 
 
@@ -98,6 +103,9 @@ def blocked(status: RetentionPolicyStatus) -> Condition | None:
         return None
     steps = [step for step in plan.plan if step.blocked_by]
     count = max(plan.blocked, len(steps))
+    if not count and (failed := _failed(plan)):
+        text = f"what stands in the way is not known of {failed}: see Ready"
+        return conditions.condition(conditions.BLOCKED, "Unknown", conditions.NOT_CHECKED, text)
     if not count:
         text = "nothing stands in the way of what is due"
         return conditions.condition(conditions.BLOCKED, "False", conditions.NOTHING_BLOCKED, text)
@@ -148,6 +156,22 @@ def _planned(told: RetentionReport, item: JobFacts, token: str | None) -> dict[s
 def _facts(item: JobFacts, ran: PolicyRun) -> RetainFacts:
     told = item.report.retention if item.report is not None else None
     return RetainFacts(ran.outcome, told.summed().lock_wait_seconds if told is not None else 0.0, ran.verify_failures)
+
+
+def unborn(status: RetentionPolicyStatus) -> str:
+    """Return which tables are not there yet, as the end of a sentence: one that is misspelt looks the same."""
+    tables = status.plan.tables if status.plan is not None else []
+    told = [f"{item.name} {item.message}" for item in tables if item.outcome == "done" and _is_unborn(item)]
+    more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return f"; {'; '.join(told[:_NAMED])}{more}" if told else ""
+
+
+def _is_unborn(table: TableReport) -> bool:
+    return bool(table.message) and table.horizon is None and not (table.live or table.detached or table.dropped)
+
+
+def _failed(plan: RetentionReport) -> str:
+    return ", ".join([table.name for table in plan.tables if table.outcome == "failed"][:_NAMED])
 
 
 def _named(steps: list[PlannedStep]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from millstream_api import RetentionOptions, conditions
 from millstream_api.meta import ANNOTATION_GENERATION, ANNOTATION_PLAN, PodOverrides
-from millstream_api.pipeline import History, Retries, Schedule
+from millstream_api.pipeline import Retries, Schedule
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.run_plan import RunPlan
 from millstream_operator.objects.configmap import plan_name
@@ -21,7 +21,6 @@ from millstream_operator.reconcile.observed import PolicyView
 PARTITIONED = ("postgres",)  # warehouses whose tables a policy can cut, archive and drop
 LASTING = ("s3://", "gs://")  # a pod has no storage of its own that outlives it
 RUN_ROLE, DRY_RUN_ROLE = "retain", "retain-dry-run"
-HISTORY = History()
 _DRY_RUN_TIMEOUT_S = 3600  # a guess: it reads catalogs; one that hangs must not hide the plan for a day
 _USUAL = RetentionOptions()
 
@@ -125,4 +124,4 @@ def retain_cronjob(
     schedule = Schedule(cron=spec.schedule.cron, time_zone=spec.schedule.time_zone, concurrency_policy="Forbid")
     annotations = {ANNOTATION_PLAN: plan_name(policy, plan), ANNOTATION_GENERATION: str(generation)}
     body = retain_job_spec(policy, policy, spec, plan, runner, options)
-    return cronjob(policy, Timing(schedule, spec.suspend, HISTORY), body, annotations)
+    return cronjob(policy, Timing(schedule, spec.suspend, spec.history), body, annotations)

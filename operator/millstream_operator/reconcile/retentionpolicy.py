@@ -19,10 +19,10 @@ from millstream_api.run_plan import RunPlan
 from millstream_operator.objects.configmap import plan_configmap, plan_name
 from millstream_operator.objects.cronjob import cronjob_name, suspended
 from millstream_operator.objects.naming import Owner, owner_of
-from millstream_operator.reconcile import approving, plans, policies, retained, retaining
+from millstream_operator.reconcile import approving, plans, policies, restored, retained, retaining
 from millstream_operator.reconcile.observed import Body, Context, JobFacts, PolicyView, generation
 from millstream_operator.reconcile.outcome import Note, Outcome, Ref
-from millstream_operator.reconcile.retaining import DRY_RUN_ROLE, HISTORY, RUN_ROLE, retain_cronjob, retain_job
+from millstream_operator.reconcile.retaining import DRY_RUN_ROLE, RUN_ROLE, retain_cronjob, retain_job
 from millstream_operator.reconcile.runs import FINISHED
 from millstream_operator.reconcile.standing import Standing, settled, stalled, status_of, turning_point, waiting
 from millstream_operator.reconcile.validation import Problem, parsed
@@ -118,6 +118,7 @@ def _conclude(policy: _Policy) -> Outcome:
     start, superseded = _start(policy), _superseded(policy)
     standing = _standing(policy, start)
     told = retained.domain(policy.spec, policy.status, policy.token)
+    back = restored.restored(policy.owner, policy.spec.history, policy.before.last_restore, policy.view.restores)
     approval, known = policy.approval, policy.before.approved
     taken = approval.digest if start.approved or approval.digest == known else None
     active = policy.running.name if policy.running is not None else start.job
@@ -126,6 +127,7 @@ def _conclude(policy: _Policy) -> Outcome:
             "plan_name": plan_name(policy.owner, policy.plan) if policy.plan else policy.status.plan_name,
             "cron_job": cronjob_name(policy.owner),
             "active_job": active,
+            "last_restore": back.last,
             "last_trigger": start.wish or policy.status.last_trigger,
             "approved": taken or None,
             "approval_refused": approval.refused or None,
@@ -136,10 +138,11 @@ def _conclude(policy: _Policy) -> Outcome:
     return Outcome(
         apply=(*_schedule(policy), *start.objects),
         status=settled(status, policy.view.body, policy.ctx.now, standing, told, drop),
-        delete=(*superseded, *_finished_with(policy), *_unused_plans(policy)),
+        delete=(*superseded, *_finished_with(policy), *back.gone, *_unused_plans(policy)),
         notes=(
             *turning_point(policy.before, standing),
             *policy.read.notes,
+            *back.notes,
             *retained.turned(policy.before.conditions, [item for item in told if item.reason != standing.reason]),
             *_told(policy, start, superseded),
         ),
@@ -180,7 +183,7 @@ def _standing(policy: _Policy, start: _Start) -> Standing:
     trouble = f"; Job {active.name}: {active.trouble}" if active is not None and active.trouble else ""
     plan = policy.status.plan
     steps = f"; {plan.plan_count or len(plan.plan)} step(s) planned" if plan is not None else ""
-    text = f"runs at {schedule.cron} ({schedule.time_zone}){steps}{trouble}"
+    text = f"runs at {schedule.cron} ({schedule.time_zone}){steps}{retained.unborn(policy.status)}{trouble}"
     return Standing("True", conditions.SCHEDULED, text)
 
 
@@ -272,7 +275,8 @@ def _finished_with(policy: _Policy) -> tuple[Ref, ...]:
     good = [item for item in done if item.state == "succeeded"]
     bad = [item for item in done if item.state == "failed"]
     stale = [item for item in policy.view.jobs if item.role == DRY_RUN_ROLE and item.name != policy.dry_run]
-    gone = [*good[HISTORY.successful :], *bad[HISTORY.failed :], *(item for item in stale if not item.leaving)]
+    kept = policy.spec.history
+    gone = [*good[kept.successful :], *bad[kept.failed :], *(item for item in stale if not item.leaving)]
     return tuple(Ref("Job", item.namespace, item.name, item.uid) for item in gone)
 
 

@@ -58,7 +58,7 @@ def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
                 rows += Restoring(ddl, config, store, wanted.into, now, request.run).go(record, names[record.id])
         facts = table_facts(ddl, wanted.table)
     where = f"into schema {wanted.into}" if wanted.into else "and attached"
-    message = f"{len(chosen)} ranges of {wanted.table} restored {where}, {rows} rows, each compared with its archive"
+    message = f"{len(chosen)} range(s) of {wanted.table} restored {where}, {rows} rows, each compared with its archive"
     message = message if chosen else f"what had left {wanted.table} there is back already"
     total = StreamReport(name=wanted.table, target=wanted.table, read=rows, loaded=rows)
     table = TableReport(name=wanted.table, outcome="done", message=message, live=len(facts.partitions))
@@ -99,7 +99,7 @@ def overlapping(ddl: Ddl, table: str, start: str | None, end: str | None) -> lis
         raise ConfigurationError(f"{ddl.owner}: range of {table}: {error}; the column is of type {kind}") from error
     chosen = [item for item in found if _touches(item, first, last) and item.state != "expired"]
     if not chosen and not any(_touches(item, first, last) for item in back):
-        have = ", ".join(f"{item.low}..{item.high} ({item.state})" for item in found[:20])
+        have = ", ".join(f"{item.low}..{item.high} ({item.state})" for item in found[:20]) or "nothing archived"
         stretch = f"between {start or 'the first row'} and {end or 'the last'}"
         raise ConfigurationError(f"{ddl.owner}: nothing of {table} {stretch} can come back; there is: {have}")
     return chosen

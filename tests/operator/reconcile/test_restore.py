@@ -11,7 +11,7 @@ from api.manifests import Body, body, retention_spec, warehouse_spec
 from api.pipelines import conditions, kinds, message
 from api.policies import ARCHIVE, SECRET, ended, env, made, view
 from millstream_api import RunReport, StreamReport
-from millstream_operator.reconcile import pipelinerun
+from millstream_operator.reconcile import pipelinerun, retentionpolicy
 from millstream_operator.reconcile.observed import Context, PolicyView, RunView
 
 RANGE = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-03-01", "into": "court"}
@@ -94,3 +94,66 @@ def test_what_does_not_go_together(ctx: Context, spec: Body, words: str) -> None
     outcome = pipelinerun.reconcile(RunView(body("PipelineRun", "back", spec), policy=policy()), ctx)
     assert conditions(outcome)["Stalled"] == ("True", "InvalidSpec")
     assert words in message(outcome)
+
+
+def finished(name: str, minute: int, reason: str = "Succeeded", text: str = "1 partition is back") -> Body:
+    ready_ = {"type": "Ready", "status": "True" if reason == "Succeeded" else "False", "reason": reason}
+    status = {
+        "phase": {"Succeeded": "Succeeded", "Cancelled": "Cancelled"}.get(reason, "Failed"),
+        "finishedAt": f"2026-03-01T11:{minute:02}:00Z",
+        "conditions": [ready_ | {"message": text, "lastTransitionTime": "2026-03-01T11:00:00Z"}],
+    }
+    return body("PipelineRun", name, SPEC, status=status)
+
+
+def test_the_policy_says_how_its_newest_restore_went(ctx: Context) -> None:
+    first = retentionpolicy.reconcile(policy(restores=(finished("one", 1), back())), ctx)
+    assert first.status is not None
+    assert first.status["lastRestore"] == {
+        "name": "one",
+        "outcome": "Succeeded",
+        "message": "1 partition is back",
+        "finishedAt": "2026-03-01T11:01:00Z",
+    }
+    assert [(note.type, note.reason) for note in first.notes if "restore" in note.message] == [
+        ("Normal", "RestoreSucceeded")
+    ]
+    bad = finished("two", 2, "ChecksFailed", "raw.flights: the archive does not match")
+    around = {"restores": (finished("one", 1), bad)}
+    after = retentionpolicy.reconcile(replace(policy(**around), body=with_status(first.status)), ctx)
+    assert after.status is not None
+    assert (after.status["lastRestore"]["name"], after.status["lastRestore"]["outcome"]) == ("two", "ChecksFailed")
+    assert [(note.type, note.reason, note.message) for note in after.notes] == [
+        ("Warning", "RestoreFailed", "restore two: raw.flights: the archive does not match")
+    ]
+    again = retentionpolicy.reconcile(replace(policy(**around), body=with_status(after.status)), ctx)
+    assert (again.status, again.notes) == (after.status, ())
+    gone = retentionpolicy.reconcile(replace(policy(), body=with_status(after.status)), ctx)
+    assert gone.status == after.status  # what was told stays when the run is deleted
+
+
+def with_status(status: Body) -> Body:
+    return body("RetentionPolicy", "keep", retention_spec(archive=ARCHIVE, suspend=True), status=status)
+
+
+@pytest.mark.parametrize(
+    ("history", "gone"),
+    [
+        ({}, ["bad-1", "good-1", "good-2"]),
+        ({"history": {"successful": 4, "failed": 0}}, ["bad-1", "bad-2", "bad-3", "bad-4", "good-1"]),
+    ],
+)
+def test_finished_restores_beyond_the_history_go(ctx: Context, history: Body, gone: list[str]) -> None:
+    good = [finished(f"good-{number}", number) for number in range(1, 6)]
+    bad = [finished(f"bad-{number}", 10 + number, "RunFailed") for number in range(1, 5)]
+    around = replace(policy(), body=body("RetentionPolicy", "keep", retention_spec(archive=ARCHIVE, **history)))
+    outcome = retentionpolicy.reconcile(replace(around, restores=(*good, *bad, back({"phase": "Running"}))), ctx)
+    assert sorted(ref.name for ref in outcome.delete) == gone
+    assert {(ref.kind, ref.uid) for ref in outcome.delete} == {("PipelineRun", f"uid-{name}") for name in gone}
+
+
+def test_restores_of_an_earlier_policy_of_that_name_are_left_alone(ctx: Context) -> None:
+    other = finished("one", 1)
+    other["metadata"]["ownerReferences"] = [{"kind": "RetentionPolicy", "uid": "uid-of-the-earlier"}]
+    outcome = retentionpolicy.reconcile(policy(restores=(other,) * 9), ctx)
+    assert (outcome.delete, "lastRestore" in (outcome.status or {})) == ((), False)
