@@ -157,8 +157,8 @@ def test_every_row_is_no_erasure(flights: Postgres) -> None:
     assert flights.execute("SELECT count(*) FROM raw.flights") == [(1101,)]
 
 
-def test_a_table_of_another_policy_is_not_erased(flights: Postgres) -> None:
-    report = carried_out(flights, spec(delete=[SEVEN | {"table": "raw.other"}]))
+def test_a_table_that_fits_the_pattern_and_is_not_there_is_not_erased(flights: Postgres) -> None:
+    report = carried_out(flights, spec(tables=[{"schema": "raw"}], delete=[SEVEN | {"table": "raw.other"}]))
     assert report.exit_code == 78
     assert "delete names table raw.other, which is none of the policy's" in report.message
 
