@@ -44,7 +44,7 @@ RetentionPlace = Literal[
     "partition-attached",
     "retiring",  # `_millstream.retired` says that a partition is to be detached
     "detached",  # it is, and nobody has noted it
-    "exported",  # all files of an attempt are in the store, no manifest
+    "exported",  # a file of an attempt is in the store, no manifest
     "read-back",  # the files have been compared
     "manifest-written",
     "archived",

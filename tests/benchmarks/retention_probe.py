@@ -43,7 +43,7 @@ class Work:
             wanted = Range(
                 self._table, self._table, 1, _COLUMN, "timestamptz", **ends, ddl=definition(ddl, self._table)
             )
-            made = archive(self._config, OWNER, self._store, wanted).manifest
+            made = archive(self._config, OWNER, self._store, wanted)
         self._noted.write_text(made.key)
         return made.size_bytes
 

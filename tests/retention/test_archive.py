@@ -14,8 +14,9 @@ import pytest
 
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.retention import archive as archives
-from millstream_pipelines.retention.archive import archive, untouched, verify
+from millstream_pipelines.retention.archive import archive
 from millstream_pipelines.retention.manifest import manifests, read
+from millstream_pipelines.retention.readback import ReadBack, untouched
 from millstream_pipelines.retention.restored_rows import copied_in
 from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.warehouses._postgres.connection import connect
@@ -37,11 +38,11 @@ def every(any_postgres_database: Postgres) -> Postgres:
 def test_every_type_is_archived_exactly(every: Postgres, tmp_path: Path) -> None:
     store = folder_store(tmp_path)
     made = archive(config_of(every), OWNER, store, whole("raw.every"))
-    assert manifests(store, "raw.every") == [made.manifest.key]
-    assert read(store, made.manifest.key) == made.manifest
-    assert made.manifest.content.rows == 4
-    assert made.manifest.content.columns["id"].least == "-9223372036854775808"
-    (item,) = made.manifest.objects
+    assert manifests(store, "raw.every") == [made.key]
+    assert read(store, made.key) == made
+    assert made.content.rows == 4
+    assert made.content.columns["id"].least == "-9223372036854775808"
+    (item,) = made.objects
     schema = pq.read_schema(tmp_path / item.key)
     forms = {field.name: str(field.type) for field in schema}
     assert forms["u"] == "extension<arrow.uuid>"
@@ -51,7 +52,7 @@ def test_every_type_is_archived_exactly(every: Postgres, tmp_path: Path) -> None
 
 
 def test_every_type_comes_back_exactly(every: Postgres, tmp_path: Path) -> None:
-    manifest = archive(config_of(every), OWNER, folder_store(tmp_path), whole("raw.every")).manifest
+    manifest = archive(config_of(every), OWNER, folder_store(tmp_path), whole("raw.every"))
     every.execute("CREATE TABLE raw.back (LIKE raw.every INCLUDING ALL)")
     rows = pq.read_table(tmp_path / manifest.objects[0].key).to_batches()
     with closing(connect(config_of(every), OWNER)) as connection:
@@ -64,7 +65,7 @@ def test_every_type_comes_back_exactly(every: Postgres, tmp_path: Path) -> None:
 def test_a_table_without_rows_has_an_archive(every: Postgres, tmp_path: Path) -> None:
     every.execute("DELETE FROM raw.every")
     made = archive(config_of(every), OWNER, folder_store(tmp_path), whole("raw.every"))
-    assert (made.manifest.content.rows, made.manifest.objects) == (0, ())
+    assert (made.content.rows, made.objects) == (0, ())
 
 
 def test_floats_are_spelled_alike_by_both_engines(any_postgres_database: Postgres, tmp_path: Path) -> None:
@@ -73,10 +74,7 @@ def test_floats_are_spelled_alike_by_both_engines(any_postgres_database: Postgre
         "CREATE TABLE f AS SELECT now() AS at, (random() - 0.5) * power(10::float8, (random() * 600 - 300)::int) AS x, "
         "((random() - 0.5) * power(10::float8, (random() * 60 - 30)::int))::real AS y FROM generate_series(1, 20000)"
     )
-    assert (
-        archive(config_of(any_postgres_database), OWNER, folder_store(tmp_path), whole("f")).manifest.content.rows
-        == 20000
-    )
+    assert archive(config_of(any_postgres_database), OWNER, folder_store(tmp_path), whole("f")).content.rows == 20000
 
 
 def test_large_tables_become_several_files(
@@ -88,8 +86,8 @@ def test_large_tables_become_several_files(
         "CREATE TABLE t AS SELECT now() AS at, g AS id, md5(g::text) AS m FROM generate_series(1, 20000) g"
     )
     made = archive(config_of(any_postgres_database), OWNER, folder_store(tmp_path), whole("t"))
-    assert len(made.manifest.objects) == 3
-    files = [str(tmp_path / item.key) for item in made.manifest.objects]
+    assert len(made.objects) == 3
+    files = [str(tmp_path / item.key) for item in made.objects]
     assert duckdb.sql(f"SELECT count(*), sum(id) FROM read_parquet({files})").fetchall() == [(20000, 200010000)]
 
 
@@ -135,7 +133,7 @@ def test_a_damaged_object_is_found_before_the_drop(
     damage: Callable[[Path], None], words: str, every: Postgres, tmp_path: Path
 ) -> None:
     store = folder_store(tmp_path)
-    manifest = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
+    manifest = archive(config_of(every), OWNER, store, whole("raw.every"))
     untouched(store, manifest)
     damage(next(tmp_path.rglob("*.parquet")))
     with pytest.raises(DataError, match=words):
@@ -144,20 +142,20 @@ def test_a_damaged_object_is_found_before_the_drop(
 
 def test_other_rows_are_told_apart_by_content(every: Postgres, tmp_path: Path) -> None:
     store = folder_store(tmp_path)
-    manifest = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
+    manifest = archive(config_of(every), OWNER, store, whole("raw.every"))
     every.execute("UPDATE raw.every SET t = 'other' WHERE id = 1")
-    other = archive(config_of(every), OWNER, store, whole("raw.every")).manifest
-    with (
-        Sessions(config_of(every), OWNER) as sessions,
-        pytest.raises(DataError, match=r"content hash: .*column 't': 3 values, +to .*(?s:.)+ to other"),
-    ):
-        verify(store, other.objects, manifest.columns, manifest.content, "raw.every", sessions.engine())
+    other = archive(config_of(every), OWNER, store, whole("raw.every"))
+    with Sessions(config_of(every), OWNER) as sessions:
+        reading = ReadBack(store, manifest.columns, "raw.every", sessions.engine)
+        reading.add(other.objects[0])
+        with pytest.raises(DataError, match=r"content hash: .*column 't': 3 values, +to .*(?s:.)+ to other"):
+            reading.compare(manifest.content)
 
 
 def test_the_manifest_says_all_that_is_needed(every: Postgres, tmp_path: Path) -> None:
     manifest = archive(
         config_of(every), OWNER, folder_store(tmp_path), whole("raw.every", low="2013-01-01 05:00:00+00")
-    ).manifest
+    )
     document = json.loads((tmp_path / manifest.key).read_text())
     assert manifest.key.startswith("raw.every/from=2013-01-01T05-00-00Z/")
     assert document["content"]["columns"]["price"] == {"nulls": 1, "min": "-0.01", "max": "99.99"}

@@ -149,6 +149,26 @@ def test_what_was_dropped_comes_back_from_its_archive(flights: Postgres, tmp_pat
     ) == [(1,)]
 
 
+def test_indexes_are_built_behind_the_rows(flights: Postgres, tmp_path: Path) -> None:
+    flights.execute(
+        'CREATE INDEX by_tail ON raw.flights (lower(tail)) WHERE id > 3; CREATE INDEX "by ""id" ON raw.flights (id)'
+        ";ALTER TABLE raw.flights ADD UNIQUE (id, time_hour) INCLUDE (tail)"
+    )
+    indexes = (
+        "SELECT c.contype, regexp_replace(pg_get_indexdef(i.indexrelid), '^.* USING ', '') FROM pg_inherits p "
+        "JOIN pg_index i ON i.indexrelid = p.inhrelid LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid "
+        "WHERE i.indrelid = to_regclass('raw.flights_p20130801') ORDER BY 2"
+    )
+    before = flights.execute(indexes)
+    for now in (NOW, LATER):
+        done(carried_out(flights, spec(tmp_path), now))
+    assert flights.execute(indexes) == []
+    restore = {"table": TABLE, "from": "2013-08-01", "to": "2013-09-01"}
+    done(carried_out(flights, spec(tmp_path), LATER, restore=restore))
+    assert flights.execute(indexes) == before
+    assert len(before) == 4
+
+
 def test_a_range_comes_back_beside(flights: Postgres, tmp_path: Path) -> None:
     policy = spec(tmp_path)
     done(carried_out(flights, policy))
@@ -171,6 +191,27 @@ def test_rows_that_came_after_the_archive_stop_the_drop(flights: Postgres, tmp_p
     assert done(carried_out(flights, policy, LATER)) == "raw.flights: 1 archived and verified, 3 dropped"
     done(carried_out(flights, policy, LATER, restore={"table": TABLE, "from": "2013-08-01", "to": "2013-09-01"}))
     assert flights.execute("SELECT count(*) FROM raw.flights WHERE tail = 'late'") == [(1,)]
+
+
+CHANGES = [
+    ("INSERT INTO {} VALUES ('2013-08-20', 777, 'late')", "rows: 100 / 101"),
+    ("UPDATE {} SET tail = 'N99' WHERE id = 7", "content hash"),
+    ("UPDATE {0} t SET tail = o.tail FROM {0} o WHERE t.id + o.id = 9 AND t.id IN (4, 5)", "content hash"),
+    ("DELETE FROM {0} WHERE id = 7; INSERT INTO {0} VALUES ('2013-08-20', 777, 'late')", "column 'id'"),
+    ("ALTER TABLE {} ADD COLUMN note text DEFAULT 'new'", "tail text, note text"),
+    ("ALTER TABLE {} ALTER id TYPE text", "columns: time_hour timestamptz, id bigint, tail text / "),
+    ("ALTER TABLE {} RENAME tail TO registration", "registration text"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+def test_what_changed_since_the_archive_is_told(change: str, words: str, flights: Postgres, tmp_path: Path) -> None:
+    done(carried_out(flights, spec(tmp_path)))
+    flights.execute(change.format("raw.flights_p20130801"))
+    report = carried_out(flights, spec(tmp_path), LATER)
+    assert (report.exit_code, report.reason, words in report.message) == (65, "ChangedSinceArchive", True), (
+        report.message
+    )
 
 
 def test_a_damaged_archive_stops_the_drop(flights: Postgres, tmp_path: Path) -> None:

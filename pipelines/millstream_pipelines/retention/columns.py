@@ -57,8 +57,11 @@ def _quoted(name: str) -> str:
 def selected(column: ArchivedColumn) -> str:
     """Return the SQL expression that is exported."""
     name = _quoted(column.name)
-    as_it_is = column.form not in ("text", "decimal", "uuid") or column.type.split("(")[0] in _NATIVE_TEXT
-    return name if as_it_is else f"({name})::text"
+    return name if column.form not in ("text", "decimal") or _is_native_text(column) else f"({name})::text"
+
+
+def _is_native_text(column: ArchivedColumn) -> bool:
+    return column.type.split("(")[0] in _NATIVE_TEXT
 
 
 def postgres_text(column: ArchivedColumn) -> str:
@@ -110,9 +113,21 @@ def _row_text(texts: Sequence[str]) -> str:
 def postgres_query(columns: Sequence[ArchivedColumn], table: str) -> str:
     """Return the query whose one row `content_of` reads, for PostgreSQL. `table` is quoted."""
     digest = f"left(md5({_row_text([postgres_text(item) for item in columns])}), 16)"
-    total = f"coalesce(sum((('x' || {digest})::bit(64)::bigint)::numeric), 0)"
-    inner = _aggregates(columns, table, total, ' COLLATE "C"')
+    total = f"coalesce(sum(('x' || {digest})::bit(64)::bigint), 0)"
+    inner = _aggregates(columns, f"({_spelled_once(columns, table)}) spelled", total, ' COLLATE "C"')
     return f"SELECT {_told(columns, postgres_text)} FROM ({inner}) content"
+
+
+def _spelled_once(columns: Sequence[ArchivedColumn], table: str) -> str:
+    """Return a query in which what becomes text (jsonb, arrays, …) is text already: hash and edges need it three times.
+
+    OFFSET 0 keeps PostgreSQL from putting the expression back where the name is used; it forbids no parallel scan.
+    """
+    found = [
+        f"({name})::text AS {name}" if item.form == "text" and not _is_native_text(item) else name
+        for item, name in ((item, _quoted(item.name)) for item in columns)
+    ]
+    return f"SELECT {', '.join(found)} FROM {table} OFFSET 0"
 
 
 def duckdb_part(columns: Sequence[ArchivedColumn], file: str) -> str:

@@ -6,27 +6,24 @@ that is killed anywhere leaves one of the two in force, and what is left over go
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 import psycopg2
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
-from millstream_pipelines.retention.archive import Archived, Range, archive, fetched
+from millstream_pipelines.retention.archive import Range, archive
 from millstream_pipelines.retention.condition import Condition
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.manifest import Manifest
+from millstream_pipelines.retention.readback import batches
 from millstream_pipelines.retention.receipts import Judged, Receipt, entering, removed
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.restored_rows import copied_in
@@ -67,8 +64,8 @@ class Rewriting:
                 return
             made = self._archived(before, name, [(c, rows) for (c, _), (rows, _) in pairs(found)])
             judged = [
-                replace(self._judged(made.manifest.key, c, rows, held), supersedes=before.key,
-                        old_hash=before.content.hash, new_hash=made.manifest.content.hash, removed=False)
+                replace(self._judged(made.key, c, rows, held), supersedes=before.key,
+                        old_hash=before.content.hash, new_hash=made.content.hash, removed=False)
                 for (c, _), (rows, held) in pairs(found)
             ]  # fmt: skip
             self._supersede(record, made, wanted, judged)
@@ -117,7 +114,7 @@ class Rewriting:
             try:
                 run(connection, f"DROP TABLE IF EXISTS {target}")  # of a run that was killed
                 run(connection, f"CREATE UNLOGGED TABLE {target} ({types})")
-                copied_in(connection, target, plain, _batches(self.store, before))
+                copied_in(connection, target, plain, batches(self.store, before))
                 differences = before.content.differences(content(connection, name, before.columns))
                 if differences:
                     raise DataError(
@@ -136,7 +133,7 @@ class Rewriting:
             except psycopg2.Error as error:
                 raise translated(error, owner, f"erasing in {before.key}") from error
 
-    def _archived(self, before: Manifest, name: str, erased: Sequence[tuple[Condition, int]]) -> Archived:
+    def _archived(self, before: Manifest, name: str, erased: Sequence[tuple[Condition, int]]) -> Manifest:
         span = Range(
             before.table, before.partition, before.oid, before.column, before.kind, before.low, before.high,
             before.time_zone, before.ddl, source=name, supersedes=before.key,
@@ -145,8 +142,7 @@ class Rewriting:
         )  # fmt: skip
         return archive(self.config, self.ddl.owner, self.store, span)
 
-    def _supersede(self, record: Retired, made: Archived, wanted: Wanted, judged: Sequence[Judged]) -> None:
-        manifest = made.manifest
+    def _supersede(self, record: Retired, manifest: Manifest, wanted: Wanted, judged: Sequence[Judged]) -> None:
         values = (manifest.key, manifest.size_bytes, manifest.content.hash, manifest.content.rows,
                   manifest.verified_at)  # fmt: skip
 
@@ -156,10 +152,6 @@ class Rewriting:
                 "verified_at = %s WHERE id = %s",
                 (*values, record.id),
             )
-            if record.is_here:
-                self.ddl.execute(
-                    "UPDATE _millstream.retired SET fingerprint = %s WHERE id = %s", (made.fingerprint, record.id)
-                )
             for (_, receipt), item in zip(wanted, judged, strict=True):
                 self.ddl.execute(*entering(receipt, item))
 
@@ -169,16 +161,6 @@ class Rewriting:
     def _enter(self, wanted: Wanted, judged: Sequence[Judged]) -> None:
         for (_, receipt), item in zip(wanted, judged, strict=True):
             self.ddl.rows(*entering(receipt, item))
-
-
-def _batches(store: ArchiveStore, manifest: Manifest) -> Iterator[pa.RecordBatch]:
-    with tempfile.TemporaryDirectory(prefix="millstream-erase-") as scratch:
-        path = Path(scratch) / "object.parquet"
-        for item in manifest.objects:
-            fetched(store, item, path, manifest.partition)
-            with pq.ParquetFile(path) as file:
-                for number in range(file.num_row_groups):
-                    yield from file.read_row_group(number).to_batches()
 
 
 def _told(erased: Sequence[tuple[Condition, int]], now: datetime) -> tuple[dict[str, object], ...]:

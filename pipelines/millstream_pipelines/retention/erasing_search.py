@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.retention import erasing_quarantine, receipts, records
+from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention.condition import Condition
 from millstream_pipelines.retention.conversions import conversion
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.export import fingerprint_of
+from millstream_pipelines.retention.leaving import changed
 from millstream_pipelines.retention.receipts import Receipt
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.store import ArchiveStore
@@ -132,12 +133,15 @@ class Search:
 
     def _is_clean(self, record: Retired, found: Found) -> bool:
         """Return whether the archive equals a table that is here and has none of the rows."""
-        if not record.is_here or record.fingerprint is None:
+        if not record.is_here or record.manifest is None or self.store is None:
             return False
         name = quote_table(record.partition)
         if not self._is_apart(name) or any(self._counts([name], found.condition)):
             return False
-        return bool(self.ddl.rows(fingerprint_of(name))[0][0] == record.fingerprint)
+        try:
+            return not changed(self.ddl, manifests.read(self.store, record.manifest), record.partition)
+        except DataError:  # who judges the archive says what is wrong with it
+            return False
 
 
 __all__ = ["Found", "Search"]

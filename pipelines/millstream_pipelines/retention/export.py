@@ -1,6 +1,7 @@
 """A table as Parquet files, read in one snapshot: zstd, sorted, row groups and files of bounded size.
 
-A file that is full is handed on and may go from the disk before the next one is begun.
+A file that is full is handed on and may go from the disk before the next one is begun. What rises or repeats with the
+order, numbers and times, is stored as differences; a dictionary is tried for the rest and given up where it is long.
 
 While one session sends the rows, another hashes them in the same snapshot: what is later compared with the archive
 never went through the driver or the writer.
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,15 +32,16 @@ from millstream_pipelines.retention.columns import (
 )
 from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.schema import Column, arrow_type
-from millstream_pipelines.sources._postgres.connection import explained
+from millstream_pipelines.sources._postgres.connection import SESSION, explained
 from millstream_pipelines.sources._postgres.exact import exact
 from millstream_pipelines.warehouses._postgres.connection import one, run, translating
-from millstream_pipelines.warehouses._postgres.encoding import uuid_bytes
 from millstream_pipelines.warehouses.names import quote, quote_table
 
-_FILE_BYTES = 256 * 1024 * 1024
+_FILE_BYTES = 64 * 1024 * 1024  # one is read back while the next is made
 _ROW_GROUP_BYTES = 16 * 1024 * 1024  # as the driver hands it over; what a reader must hold at once is no more
 _ZSTD_LEVEL = 3
+_DIFFERENCES = frozenset({"integer", "date", "timestamp", "timestamptz"})
+_LONGEST_DICTIONARY_BYTES = 64 * 1024
 
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), n.nspname = 'pg_catalog' AND t.typtype = 'b',
@@ -51,24 +53,20 @@ WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER
 
 @dataclass(frozen=True)
 class Exported:
-    """What PostgreSQL says the files must hold. `fingerprint` is PostgreSQL's own, for the drop."""
+    """What PostgreSQL says the files must hold."""
 
     columns: tuple[ArchivedColumn, ...]
     content: Content
-    fingerprint: str
 
 
-Sink = Callable[[Path, int], None]
-"""Takes a finished file and its number of rows."""
+Sink = Callable[[Path], None]
+"""Takes a finished file."""
+Begin = Callable[[Sequence[ArchivedColumn]], Sink]
+"""Makes the sink for files of these columns."""
 
 
 class _NotExactError(Exception):
     """A value of this column needs text: NaN in a numeric, a time behind the year 294246."""
-
-
-def fingerprint_of(table: str) -> str:
-    """Return the query of a table's fingerprint: cheap, and only PostgreSQL's. `table` is quoted."""
-    return f"SELECT count(*) || '-' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {table} t"
 
 
 def columns_of(connection: Any, table: str) -> tuple[ArchivedColumn, ...]:
@@ -80,10 +78,11 @@ def columns_of(connection: Any, table: str) -> tuple[ArchivedColumn, ...]:
 
 def content(connection: Any, table: str, columns: Sequence[ArchivedColumn]) -> Content:
     """Return what a table holds, as PostgreSQL sees it in the connection's transaction."""
+    run(connection, "; ".join(SESSION))  # texts are spelled as the archive has them, whatever the role's defaults are
     return content_of(columns, one(connection, postgres_query(columns, quote_table(table))))
 
 
-def export(sessions: Sessions, table: str, order: str, folder: Path, begin: Callable[[], Sink]) -> Exported:
+def export(sessions: Sessions, table: str, order: str, folder: Path, begin: Begin) -> Exported:
     """Write the table's rows into files below `folder`, each for the sink. Memory: a row group or two.
 
     `begin` makes the sink; it is asked again, for files from the first on, where a value was found that its column's
@@ -92,16 +91,16 @@ def export(sessions: Sessions, table: str, order: str, folder: Path, begin: Call
     as_text: set[str] = set()
     while True:
         try:
-            return _attempt(sessions, table, order, folder, begin(), as_text)
+            return _attempt(sessions, table, order, folder, begin, as_text)
         except _NotExactError as error:
             as_text.add(str(error))
-            sessions.close()
+            sessions.hang_up()
         except BaseException:
-            sessions.close()
+            sessions.hang_up()
             raise
 
 
-def _attempt(sessions: Sessions, table: str, order: str, folder: Path, sink: Sink, as_text: set[str]) -> Exported:
+def _attempt(sessions: Sessions, table: str, order: str, folder: Path, begin: Begin, as_text: set[str]) -> Exported:
     with translating(sessions.owner, f"reading {table} for its archive"):
         connection = sessions.judge()
         run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -112,7 +111,7 @@ def _attempt(sessions: Sessions, table: str, order: str, folder: Path, sink: Sin
         judge = _Judge(connection, table, columns)
         judge.start()
         try:
-            _write(_batches(sessions, table, order, columns, snapshot), columns, folder, sink)
+            _write(_batches(sessions, table, order, columns, snapshot), columns, folder, begin(columns))
         except BaseException:
             cause = judge.failure  # which ended the snapshot, and so the read
             connection.cancel()
@@ -124,7 +123,7 @@ def _attempt(sessions: Sessions, table: str, order: str, folder: Path, sink: Sin
         if judge.failure is not None:
             raise judge.failure
         connection.rollback()  # nothing was changed; the snapshot goes
-        return Exported(columns, judge.found[0], judge.found[1])
+        return Exported(columns, judge.found)
 
 
 class _Judge(threading.Thread):
@@ -133,13 +132,12 @@ class _Judge(threading.Thread):
     def __init__(self, connection: Any, table: str, columns: tuple[ArchivedColumn, ...]) -> None:
         super().__init__(name="millstream-hash", daemon=True)
         self._connection, self._table, self._columns = connection, table, columns
-        self.found: tuple[Content, str]
+        self.found: Content
         self.failure: BaseException | None = None
 
     def run(self) -> None:
         try:
-            found = content(self._connection, self._table, self._columns)
-            self.found = (found, one(self._connection, fingerprint_of(quote_table(self._table)))[0])
+            self.found = content(self._connection, self._table, self._columns)
         except BaseException as error:
             self.failure = error
 
@@ -176,8 +174,8 @@ def _stored(batch: pa.RecordBatch, columns: Sequence[ArchivedColumn]) -> pa.Reco
 
 
 def _array(values: pa.Array, column: ArchivedColumn, wanted: pa.DataType) -> pa.Array:
-    if column.form == "uuid":
-        return pa.ExtensionArray.from_storage(wanted, uuid_bytes(values))
+    if column.form == "uuid" and values.type == wanted:
+        return values
     if column.form == "text":
         return values if pa.types.is_string(values.type) else pc.cast(values, pa.string())
     found = exact(values, Column(column.name, column.type))
@@ -205,22 +203,31 @@ def _write(batches: Iterator[pa.RecordBatch], columns: Sequence[ArchivedColumn],
             if first is None:
                 return
             path = folder / f"part-{number:05}.parquet"
-            sink(path, _write_file(path, schema, itertools.chain([first], batches)))
+            with pq.ParquetWriter(path, schema, **_encoding(columns)) as writer:
+                _fill(writer, path, itertools.chain([first], batches))
+            sink(path)
             path.unlink()
     except OSError as error:
         raise RetriableError(f"writing to {folder}: {error}; it needs room for files of 300 MB") from error
 
 
-def _write_file(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
-    """Fill one file and return its rows; what is over stays in `batches`."""
-    rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=_ZSTD_LEVEL) as writer:
-        for batch in batches:
-            writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
-            rows += batch.num_rows
-            if path.stat().st_size >= _FILE_BYTES:
-                break
-    return rows
+def _fill(writer: pq.ParquetWriter, path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    """Fill one file; what is over stays in `batches`."""
+    for batch in batches:
+        writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+        if path.stat().st_size >= _FILE_BYTES:
+            return
 
 
-__all__ = ["Exported", "Sink", "arrow_schema", "columns_of", "content", "export", "fingerprint_of"]
+def _encoding(columns: Sequence[ArchivedColumn]) -> dict[str, Any]:
+    by_difference: dict[str, Literal["DELTA_BINARY_PACKED"]] = {
+        item.name: "DELTA_BINARY_PACKED" for item in columns if item.form in _DIFFERENCES
+    }
+    return {
+        "compression": "zstd", "compression_level": _ZSTD_LEVEL, "column_encoding": by_difference or None,
+        "use_dictionary": [item.name for item in columns if item.form not in {*_DIFFERENCES, "uuid", "boolean"}],
+        "dictionary_pagesize_limit": _LONGEST_DICTIONARY_BYTES,
+    }  # fmt: skip
+
+
+__all__ = ["Begin", "Exported", "Sink", "arrow_schema", "columns_of", "content", "export"]

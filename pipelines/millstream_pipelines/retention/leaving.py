@@ -9,17 +9,18 @@ from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
-from millstream_pipelines.retention.archive import Range, archive, untouched
+from millstream_pipelines.retention.archive import Range, archive
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.definitions import definition
-from millstream_pipelines.retention.export import fingerprint_of
+from millstream_pipelines.retention.export import columns_of, content
 from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.partitions import detach
 from millstream_pipelines.retention.planning import Planned
+from millstream_pipelines.retention.readback import untouched
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.sessions import Sessions
-from millstream_pipelines.retention.store import ArchiveStore, NoSuchObjectError
+from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from millstream_pipelines.warehouses.names import quote_table
 
@@ -60,18 +61,17 @@ class Leaving:
         store = self._store()
         wanted = Range(record.table, record.partition, record.oid, record.column, record.kind, record.low, record.high,
                        record.time_zone, definition(self.ddl, record.partition))  # fmt: skip
-        made = archive(
+        manifest = archive(
             self.config, self.ddl.owner, store, wanted, lambda folder: records.attempting(self.ddl, record, folder),
             self.sessions,
         )  # fmt: skip
-        manifest = made.manifest
         records.advance(
             self.ddl, record, "archived", self.now, manifest=manifest.key, archive_url=store.shown,
             archive_bytes=manifest.size_bytes, content_hash=manifest.content.hash, rows=manifest.content.rows,
-            fingerprint=made.fingerprint, verified_at=manifest.verified_at,
+            verified_at=manifest.verified_at,
         )  # fmt: skip
         reached("archived")
-        return replace(record, state="archived", manifest=manifest.key, fingerprint=made.fingerprint)
+        return replace(record, state="archived", manifest=manifest.key)
 
     def tidy(self, table: str) -> None:
         """Delete what killed attempts left in the store, and archives that newer ones stand for."""
@@ -88,24 +88,26 @@ class Leaving:
 
     def drop(self, record: Retired) -> None:
         """Drop a partition whose archive is still what was verified, and that is still what was archived."""
+        manifest = None
         if record.manifest is not None:
             store = self._store()
-            untouched(store, _own(manifests.read(store, record.manifest), record))
+            manifest = _own(manifests.read(store, record.manifest), record)
+            untouched(store, manifest)
         name = quote_table(record.partition)
-        self.ddl.transaction(f"dropping {record.partition}", lambda: self._drop(record, name), (name,))
+        self.ddl.transaction(f"dropping {record.partition}", lambda: self._drop(record, manifest, name), (name,))
         reached("dropped")
 
-    def _drop(self, record: Retired, name: str) -> None:
+    def _drop(self, record: Retired, manifest: Manifest | None, name: str) -> None:
         ddl = self.ddl
         if ddl.rows("SELECT to_regclass(%s)", (name,))[0][0] is not None:
             ddl.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
             if ddl.rows("SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass(%s)", (name,)):
                 raise DataError(f"{record.partition} is attached again; it is not dropped", reason="AttachedAgain")
-            found = ddl.rows(fingerprint_of(name))[0][0] if record.fingerprint is not None else None
-            if found != record.fingerprint:
+            differences = [] if manifest is None else changed(ddl, manifest, record.partition)
+            if differences:
                 raise DataError(
-                    f"{record.partition} has changed since it was archived ({record.fingerprint} then, {found} now: "
-                    "rows and PostgreSQL's hash); it is not dropped. It is archived anew at the next run",
+                    f"{record.partition} has changed since it was archived: {'; '.join(differences)} (then / now); it "
+                    "is not dropped. It is archived anew at the next run",
                     reason="ChangedSinceArchive",
                 )
             ddl.execute(f"DROP TABLE {name}")
@@ -116,8 +118,7 @@ class Leaving:
     def again(self, record: Retired) -> None:
         """Note that an archive is not to be relied on, so that the next run makes a new one."""
         self.ddl.rows(
-            "UPDATE _millstream.retired SET state = 'detached', manifest = NULL, archived_at = NULL, "
-            "fingerprint = NULL WHERE id = %s",
+            "UPDATE _millstream.retired SET state = 'detached', manifest = NULL, archived_at = NULL WHERE id = %s",
             (record.id,),
         )
 
@@ -134,6 +135,15 @@ class Leaving:
                 "name it again"
             )
         return self.store
+
+
+def changed(ddl: Ddl, manifest: Manifest, table: str) -> list[str]:
+    """Return how a table differs from its archive: columns, which a hash over the archive's own would not see, rows."""
+    then = [f"{item.name} {item.type}" for item in manifest.columns]
+    now = [f"{item.name} {item.type}" for item in columns_of(ddl.connection, table)]
+    if then != now:
+        return [f"columns: {', '.join(then)} / {', '.join(now)}"]
+    return manifest.content.differences(content(ddl.connection, table, manifest.columns))
 
 
 def _own(manifest: Manifest, record: Retired) -> Manifest:
@@ -154,4 +164,4 @@ def _own(manifest: Manifest, record: Retired) -> Manifest:
     return manifest
 
 
-__all__ = ["Leaving", "NoSuchObjectError"]
+__all__ = ["Leaving", "changed"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.retention import manifest as manifests
-from millstream_pipelines.retention.archive import fetched
+from millstream_pipelines.retention.readback import fetched
 from millstream_pipelines.retention.restore import overlapping
 from millstream_pipelines.retention.run import RetentionRequest, archive_store, opened, warehouse_config
 

@@ -16,8 +16,8 @@ from millstream_pipelines.retention.spans import Kind, Value, parsed
 State = Literal["retiring", "detached", "archived", "dropped", "expired", "restored"]
 
 _FIELDS = (
-    "id, table_name, partition, oid, column_name, kind, low, high, time_zone, state, why, rows, bytes, fingerprint, "
-    "manifest, archive_url, archive_bytes, detached_at, archived_at, verified_at, dropped_at, restored_at, content_hash"
+    "id, table_name, partition, oid, column_name, kind, low, high, time_zone, state, why, rows, bytes, manifest, "
+    " archive_url, archive_bytes, detached_at, archived_at, verified_at, dropped_at, restored_at, content_hash"
 )
 
 
@@ -38,7 +38,6 @@ class Retired:
     why: str = ""
     rows: int | None = None
     bytes: int = 0
-    fingerprint: str | None = None
     manifest: str | None = None
     archive_url: str | None = None
     archive_bytes: int | None = None
@@ -113,7 +112,7 @@ def begin(ddl: Ddl, policy: str, record: Retired) -> Retired:
         f"INSERT INTO _millstream.retired (policy, {', '.join(_ANNOUNCED)}) VALUES (%s{', %s' * len(_ANNOUNCED)}) "
         "ON CONFLICT (table_name, low, high) WHERE state IN ('retiring', 'detached', 'archived') DO UPDATE SET "
         "state = 'retiring', partition = excluded.partition, oid = excluded.oid, why = excluded.why, "
-        "detached_at = NULL, archived_at = NULL, fingerprint = NULL, manifest = NULL",
+        "detached_at = NULL, archived_at = NULL, manifest = NULL",
         (policy, *values),
     )
     return next(

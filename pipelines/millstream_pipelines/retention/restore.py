@@ -6,34 +6,30 @@ PostgreSQL, and only then attached, which stops nobody.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import psycopg2
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from millstream_api import ExitCode, RetentionReport, RunReport, StreamReport, TableReport
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
-from millstream_pipelines.retention.archive import fetched
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.partitions import attach, detach
+from millstream_pipelines.retention.readback import batches
 from millstream_pipelines.retention.records import Retired
-from millstream_pipelines.retention.restored_rows import copied_in
+from millstream_pipelines.retention.restored_rows import copied_in, taken_off
 from millstream_pipelines.retention.spans import Value, parsed_in
 from millstream_pipelines.retention.store import ArchiveStore
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, translated
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, run, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _LOADED = "loaded by a restore of millstream, and not attached yet"
@@ -181,12 +177,12 @@ class Restoring:
             )
         with closing(connect(self._config, ddl.owner)) as connection:
             try:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"DROP TABLE IF EXISTS {target}")  # filled by a killed run, and not attached
-                    for statement in self._made(manifest, name, target):
-                        cursor.execute(statement)
-                    cursor.execute(f"COMMENT ON TABLE {target} IS %s", (self._mark,))
-                copied_in(connection, target, manifest.columns, self._batches(manifest, store))
+                run(connection, f"DROP TABLE IF EXISTS {target}")  # filled by a killed run, and not attached
+                for statement in self._made(manifest, name, target):
+                    run(connection, statement)
+                run(connection, f"COMMENT ON TABLE {target} IS %s", (self._mark,))
+                indexes = taken_off(connection, target)
+                copied_in(connection, target, manifest.columns, batches(store, manifest))
                 found = content(connection, name, manifest.columns)
                 differences = manifest.content.differences(found)
                 if differences:
@@ -195,6 +191,8 @@ class Restoring:
                         "(archive / restored); nothing was changed",
                         reason="ArchiveMismatch",
                     )
+                for statement in indexes:
+                    run(connection, statement)
                 connection.commit()
             except psycopg2.Error as error:
                 raise translated(error, ddl.owner, f"restoring {name}") from error
@@ -208,15 +206,6 @@ class Restoring:
             )
             return
         yield f"CREATE TABLE {target} (LIKE {quote_table(manifest.table)} INCLUDING ALL EXCLUDING IDENTITY)"
-
-    def _batches(self, manifest: Manifest, store: ArchiveStore) -> Iterator[pa.RecordBatch]:
-        with tempfile.TemporaryDirectory(prefix="millstream-restore-") as scratch:
-            path = Path(scratch) / "object.parquet"
-            for item in manifest.objects:
-                fetched(store, item, path, manifest.partition)
-                with pq.ParquetFile(path) as file:
-                    for number in range(file.num_row_groups):
-                        yield from file.read_row_group(number).to_batches()
 
 
 __all__ = ["Restoring", "overlapping", "restore"]

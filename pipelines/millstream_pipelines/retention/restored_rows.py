@@ -1,4 +1,7 @@
-"""Rows of an archive into a table, by COPY; types that its binary form cannot fill go through a stage of texts."""
+"""Rows of an archive into a table, by COPY; types that its binary form cannot fill go through a stage of texts.
+
+A table is filled without its indexes, which are built afterwards: sorted once, not searched for each row.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,31 @@ from millstream_pipelines.warehouses._postgres.native import is_native
 from millstream_pipelines.warehouses.names import quote
 
 _STAGE = "millstream_restored"
+_INDEXES = """
+SELECT c.conname IS NOT NULL, quote_ident(coalesce(c.conname, x.relname)), n.nspname, x.relname,
+  coalesce(pg_get_constraintdef(c.oid), pg_get_indexdef(i.indexrelid))
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
+LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x')
+WHERE i.indrelid = to_regclass(%s) ORDER BY 1 DESC, 2
+"""
+
+
+def taken_off(connection: Connection, target: str) -> list[str]:
+    """Drop the indexes of the (quoted) new table, with their constraints; return the statements that make them."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INDEXES, (target,))
+        found = cursor.fetchall()
+    for is_constraint, name, schema, index, _ in found:
+        drop = (
+            f"ALTER TABLE {target} DROP CONSTRAINT {name}"
+            if is_constraint
+            else f"DROP INDEX {quote(schema)}.{quote(index)}"
+        )
+        run(connection, drop)
+    return [
+        f"ALTER TABLE {target} ADD CONSTRAINT {name} {definition}" if is_constraint else definition
+        for is_constraint, name, _, _, definition in found
+    ]
 
 
 def copied_in(
@@ -72,4 +100,4 @@ def _storage(batch: pa.RecordBatch, kept: Sequence[ArchivedColumn]) -> pa.Record
     return pa.RecordBatch.from_arrays(arrays, names=[item.name for item in kept])
 
 
-__all__ = ["copied_in"]
+__all__ = ["copied_in", "taken_off"]

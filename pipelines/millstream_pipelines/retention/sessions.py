@@ -7,21 +7,22 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from millstream_pipelines.sources._postgres.config import PostgresConfig as ReaderConfig
-from millstream_pipelines.sources._postgres.connection import SESSION, dsn_of, session_settings
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, run
+from millstream_pipelines.sources._postgres.connection import dsn_of, session_settings
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 _MEMORY = "256MB"  # for DuckDB: what it reads is a row group at a time
+_THREADS = 2  # each holds a row group
 
 
 class Sessions:
-    """Opens what is asked for, once, and closes it with the block. After a failure: `close`, and all is opened anew."""
+    """Opens what is asked for, once, and closes it with the block. After a failure: `hang_up`."""
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:
         self.owner, self._config = owner, config
-        self._stack = ExitStack()
+        self._stack, self._lines = ExitStack(), ExitStack()
         self._judge: Connection | None = None
         self._reader: Any = None
         self._engine: Any = None
@@ -37,18 +38,20 @@ class Sessions:
 
     def close(self) -> None:
         """Close whatever is open."""
-        self._judge = self._reader = self._engine = None
+        self.hang_up()
+        self._engine = None
         self._stack.close()
 
+    def hang_up(self) -> None:
+        """Close the connections to the server, whatever state they are in."""
+        self._judge = self._reader = None
+        self._lines.close()
+
     def judge(self) -> Connection:
-        """Return the connection that hashes, and makes the snapshot; its values read back whatever the server's
-        defaults are."""
+        """Return the connection that hashes, and makes the snapshot."""
         if self._judge is None:
             found = connect(self._config, self.owner)
-            self._stack.callback(found.close)
-            for statement in SESSION:
-                run(found, statement)
-            found.commit()
+            self._lines.callback(found.close)
             self._judge = found
         return self._judge
 
@@ -57,7 +60,7 @@ class Sessions:
         if self._reader is None:
             from adbc_driver_postgresql import dbapi
 
-            found = self._stack.enter_context(dbapi.connect(dsn_of(self.reading), autocommit=True))
+            found = self._lines.enter_context(dbapi.connect(dsn_of(self.reading), autocommit=True))
             with found.cursor() as cursor:
                 for statement in session_settings(self.reading):
                     cursor.execute(statement)
@@ -73,7 +76,7 @@ class Sessions:
             config: dict[str, str | bool | int | float | list[str]] = {
                 "memory_limit": _MEMORY,
                 "temp_directory": scratch,
-                "threads": 1,
+                "threads": _THREADS,
             }
             self._engine = self._stack.enter_context(duckdb.connect(config=config))
             self._engine.execute("SET TimeZone = 'UTC'")
