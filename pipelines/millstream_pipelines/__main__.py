@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import random
@@ -22,6 +24,7 @@ _TERMINATION_LOG = "/dev/termination-log"
 
 def main() -> int:
     """Run or probe as the plan says; the exit code tells the Job whether a retry helps."""
+    atexit.register(gc.freeze)  # what ends with the process is not searched for garbage first
     logging.basicConfig(
         level=os.environ.get("MILLSTREAM_LOG_LEVEL", "INFO").upper(),
         format='{"time":"%(asctime)s","level":"%(levelname)s","logger":"%(name)s","message":"%(message)s"}',

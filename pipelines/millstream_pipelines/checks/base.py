@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class CheckConfig(BaseModel):
     """Base of a check's configuration: camelCase outside, unknown fields refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", defer_build=True)
 
 
 @runtime_checkable

@@ -6,6 +6,8 @@ command imports what it needs when it is called.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -25,6 +27,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 64 (usage), 65, 75 or 78."""
     arguments = build_parser().parse_args(argv)
+    atexit.register(gc.freeze)  # what ends with the process is not searched for garbage first
     signal.signal(signal.SIGTERM, _terminated)
     try:
         module = importlib.import_module(f"millstream_pipelines.cli.{arguments.module}")

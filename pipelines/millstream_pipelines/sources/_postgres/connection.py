@@ -128,8 +128,7 @@ class Control:
             connection = psycopg2.connect(dsn_of(self.config))
             connection.set_session(readonly=True, autocommit=True)
             with connection.cursor() as cursor:
-                for statement in session_settings(self.config):
-                    cursor.execute(statement)
+                cursor.execute("; ".join(session_settings(self.config)))
             self._connection = connection
         return self._connection
 

@@ -126,8 +126,7 @@ class RawRows:
         self._connection.set_client_encoding("UTF8")  # `options` may have said otherwise
         self._connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with self._connection.cursor() as cursor:
-            for statement in session_settings(self._config):
-                cursor.execute(statement)
+            cursor.execute("; ".join(session_settings(self._config)))
 
     def copy(self, tail: str, target: Any) -> int:
         """Run the COPY of one stretch into a file; return the rows the server says it sent."""
