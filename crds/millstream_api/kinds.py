@@ -236,6 +236,12 @@ KINDS: tuple[Kind, ...] = (
         (".spec.warehouseRef.name",),
         {
             "tables[]": (("has(self.name) != has(self.schema)", "give name or schema, one of them"),),
+            "tables[].partitionBy": (
+                (
+                    "!has(self.timeAs) || !has(self.convert) || !self.convert",
+                    "convert turns no table by a column with timeAs",
+                ),
+            ),
             "keep": (("has(self.diskPressure) == has(self.diskSize)", "diskPressure and diskSize go together"),),
             "holds[]": ((f"!has(self.from) || !has(self.to) || ({_FORWARD})", "from must be before to"),),
         },

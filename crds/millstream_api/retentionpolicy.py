@@ -25,6 +25,7 @@ Bound = Annotated[
     StringConstraints(max_length=40, pattern=r"^(-?[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9:]+)?)?)$"),
 ]
 Size = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
+TimeAs = Literal["seconds", "milliseconds", "microseconds", "yyyymmdd", "yyyymm", "yyyy"]
 
 
 _SHOWN = 5  # tables named in a message
@@ -39,7 +40,12 @@ class PartitionBy(ApiModel):
 
     column: Identifier = Field(description="Column of type timestamptz, timestamp, date or integer.")
     interval: Interval = Field(
-        description="Width of a partition, for example `1 month`; a bare number for a column of integers."
+        description="Width of a partition, for example `1 month`; a bare number for integers that tell no time."
+    )
+    time_as: TimeAs | None = Field(
+        default=None,
+        description="How a column of integers tells time: `seconds`, `milliseconds` or `microseconds` since 1970, or "
+        "the digits of a date (`yyyymmdd`, `yyyymm`, `yyyy`); empty for numbers that tell none.",
     )
     time_zone: str = Field(
         default="Etc/UTC",
@@ -57,6 +63,14 @@ class PartitionBy(ApiModel):
     @classmethod
     def _known_zone(cls, zone: str) -> str:
         return known_zone(zone)
+
+    @model_validator(mode="after")
+    def _turned_as_time(self) -> Self:
+        if self.convert and self.time_as is not None:
+            raise ValueError(
+                "`convert` turns no table by a column with `timeAs`: partition it by hand, then leave it out"
+            )
+        return self
 
 
 class Keep(ApiModel):

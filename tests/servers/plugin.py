@@ -41,6 +41,22 @@ def postgres_database(postgres_server: Postgres) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
+def partman_server() -> Iterator[Postgres]:
+    """A server that has the extension pg_partman."""
+    with postgres.serving("127.0.0.1", postgres.with_partman()) as server:
+        yield server
+
+
+@pytest.fixture
+def partman_database(partman_server: Postgres) -> Iterator[Postgres]:
+    """An empty database with the extension pg_partman, in the schema that its manual names."""
+    with partman_server.fresh_database() as database:
+        database.execute("CREATE SCHEMA partman")
+        database.execute("CREATE EXTENSION pg_partman SCHEMA partman")
+        yield database
+
+
+@pytest.fixture(scope="session")
 def newest_postgres_server(request: pytest.FixtureRequest) -> Postgres:
     """A server of the newest release there is; the other one is Debian's where it is installed."""
     stash = request.config.stash

@@ -19,6 +19,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
+from cluster import debian
 from cluster.processes import ClusterError, Started, free_port, run, start, stop, wait_until
 from servers.folders import server_folder
 
@@ -141,8 +142,17 @@ def _running(listen: str, settings: dict[str, str], programs: Path | None = None
 
 def _programs() -> Path:
     """Return the folder with the newest PostgreSQL programs of this machine."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    return debian[-1].parent if debian else newest()
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    return found[-1].parent if found else newest()
+
+
+def with_partman() -> Path:
+    """Return the folder with the programs of a release that has the extension pg_partman, installed where missing."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    release = found[-1].parts[4] if found else "15"
+    programs = Path(f"/usr/lib/postgresql/{release}/bin")
+    debian.ensure({str(programs / "dump_partition.py"): f"postgresql-{release}-partman"})
+    return programs
 
 
 def newest() -> Path:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
+from typing import TypeVar
 
-from millstream_api.retentionpolicy import Keep, PartitionBy, RetentionPolicySpec
+from millstream_api.retentionpolicy import Dependent, Erasure, Keep, PartitionBy, RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.ondemand import full_name
+from millstream_pipelines.warehouses.names import quote_table
+
+_Entry = TypeVar("_Entry", Dependent, Erasure)
 
 _TABLES = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -20,36 +26,72 @@ FROM pg_constraint k JOIN pg_class f ON f.oid = k.conrelid JOIN pg_namespace fn 
 JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
 WHERE k.contype = 'f' AND k.conrelid <> k.confrelid
 """
+_PARTS = """
+SELECT n.nspname || '.' || c.relname, c.relkind = 'p' FROM pg_partitioned_table u
+JOIN pg_inherits i ON i.inhparent = u.partrelid JOIN pg_class c ON c.oid = i.inhrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE u.partrelid = to_regclass(%s) AND u.partstrat IN ('l', 'h') ORDER BY 1
+"""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A table and what the policy says of it."""
+    """A table and what the policy says of it. `within`: the table that the policy names, where this is a part of it."""
 
     name: str
     by: PartitionBy | None
     keep: Keep
+    within: str = ""
 
 
 def chosen_tables(ddl: Ddl, policy: RetentionPolicySpec) -> list[Chosen]:
-    """Return the policy's tables. ConfigurationError for one that is named twice."""
+    """Return the policy's tables; in place of one that is cut by a list or hash into tables which are cut themselves,
+    those. ConfigurationError for one that is named twice.
+    """
     found: dict[str, Chosen] = {}
-    named = {item.name for item in policy.tables if item.name is not None}
+    named = {full_name(item.name) for item in policy.tables if item.name is not None}
     for item in policy.tables:
         names = [item.name] if item.name is not None else _fitting(ddl, item.schema_ or "", item.pattern, named)
-        for name in names:
-            full = name if "." in name else f"public.{name}"
-            if full in found:
-                raise ConfigurationError(
-                    f"{ddl.owner}: table {full} is chosen twice; name it once, or narrow the pattern"
-                )
-            found[full] = Chosen(full, item.partition_by, item.keep or policy.keep)
-    for erasure in policy.delete:
-        if (erasure.table if "." in erasure.table else f"public.{erasure.table}") not in found:
-            raise ConfigurationError(
-                f"{ddl.owner}: delete names table {erasure.table}, which is none of the policy's: add it to `tables`"
-            )
+        for full in map(full_name, names):
+            parts = ddl.rows(_PARTS, (quote_table(full),))
+            cut = [name for name, is_cut in parts if is_cut and name not in named]
+            own = [] if cut and all(is_cut for _, is_cut in parts) else [full]
+            for name in [*own, *cut]:
+                if name in found:
+                    raise ConfigurationError(
+                        f"{ddl.owner}: table {name} is chosen twice; name it once, or narrow the pattern"
+                    )
+                found[name] = Chosen(name, item.partition_by, item.keep or policy.keep, full if name != full else "")
     return list(found.values())
+
+
+def spoken_for(ddl: Ddl, policy: RetentionPolicySpec, chosen: Iterable[Chosen]) -> RetentionPolicySpec:
+    """Return the policy with every hold, dependent and erasure under the full names of the tables it is meant for.
+
+    ConfigurationError where one names a table that is none of the policy's: a hold that holds nothing is a mistake.
+    """
+    meant: dict[str, list[str]] = {}
+    for item in chosen:
+        meant.setdefault(item.name, []).append(item.name)
+        if item.within:
+            meant.setdefault(item.within, []).append(item.name)
+
+    def tables(what: str, table: str) -> list[str]:
+        if full_name(table) not in meant:
+            raise ConfigurationError(
+                f"{ddl.owner}: {what} names table {table}, which is none of the policy's: add it to `tables`, or take "
+                f"the entry out; its tables are {', '.join(sorted(meant)[:20]) or 'none'}"
+            )
+        return list(dict.fromkeys(meant[full_name(table)]))
+
+    def told(what: str, entries: Sequence[_Entry]) -> list[_Entry]:
+        return [item.model_copy(update={"table": name}) for item in entries for name in tables(what, item.table)]
+
+    holds = [item.model_copy(update={"table": name}) for item in policy.holds
+             for name in tables(f"hold '{item.name}'", item.table)]  # fmt: skip
+    return policy.model_copy(update={
+        "holds": holds, "dependents": told("dependents", policy.dependents), "delete": told("delete", policy.delete),
+    })  # fmt: skip
 
 
 def _fitting(ddl: Ddl, schema: str, pattern: str, named: set[str]) -> list[str]:
@@ -71,4 +113,4 @@ def in_order(ddl: Ddl, chosen: list[Chosen]) -> list[Chosen]:
         return chosen
 
 
-__all__ = ["Chosen", "chosen_tables", "in_order"]
+__all__ = ["Chosen", "chosen_tables", "in_order", "spoken_for"]

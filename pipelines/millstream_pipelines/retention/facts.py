@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
+from millstream_api.retentionpolicy import TimeAs
 from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.retention import others
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.spans import KINDS, Kind, Value, parsed
+from millstream_pipelines.retention.spans import KINDS, Kind, Value, following, parsed, spelled
 from millstream_pipelines.schema import normalized
 from millstream_pipelines.warehouses.names import quote, quote_table
 
@@ -17,7 +20,7 @@ Shape = Literal["missing", "plain", "ranges", "hypertable", "foreign"]
 
 @dataclass(frozen=True)
 class Partition:
-    """An attached range. `low` or `high` is None where it is open."""
+    """An attached range, or values in a row of a list. `low` or `high` is None where it is open."""
 
     name: str
     low: Value | None
@@ -41,6 +44,10 @@ class TableFacts:
     partitions: tuple[Partition, ...] = ()
     has_default: bool = False
     why: str = ""
+    listed: bool = False
+    """Whether it is cut by lists of values; each of its partitions takes some that follow one another."""
+    within: str = ""
+    """What holds for all its rows since it is a partition itself, as SQL."""
 
     @property
     def horizon(self) -> Value | None:
@@ -50,77 +57,125 @@ class TableFacts:
 
 
 _TABLE = """
-SELECT c.oid, c.relkind, c.relispartition, p.partstrat, p.partnatts, p.partexprs IS NOT NULL,
-  a.attname, format_type(a.atttypid, a.atttypmod), p.partdefid <> 0
+SELECT c.relkind, c.relispartition, p.partstrat, p.partnatts, p.partexprs IS NOT NULL, a.attname,
+  format_type(a.atttypid, a.atttypmod), p.partdefid <> 0, coalesce(pg_get_partition_constraintdef(c.oid), ''),
+  (SELECT u.partstrat FROM pg_inherits i JOIN pg_partitioned_table u ON u.partrelid = i.inhparent
+   WHERE i.inhrelid = c.oid)
 FROM pg_class c LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
 WHERE c.oid = to_regclass(%s)
 """
 _PARTITIONS = """
-SELECT n.nspname || '.' || c.relname, pg_get_expr(c.relpartbound, c.oid), c.relkind,
+SELECT n.nspname || '.' || c.relname, pg_get_expr(c.relpartbound, c.oid),
   (SELECT coalesce(sum(pg_total_relation_size(r.relid)), 0) FROM pg_partition_tree(c.oid) r WHERE r.isleaf)::bigint,
   c.reltuples::bigint, i.inhdetachpending
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = to_regclass(%s)
 """
-_BOUND = re.compile(r"FOR VALUES FROM \((?P<low>MINVALUE|'[^']*')\) TO \((?P<high>MAXVALUE|'[^']*')\)")
+_RANGE = re.compile(r"FOR VALUES FROM \(('?)(?P<low>[^')]*)\1\) TO \(('?)(?P<high>[^')]*)\3\)")  # numbers may be bare
+_LIST = re.compile(r"FOR VALUES IN \((?P<values>.*)\)")
+_OPEN = frozenset({"MINVALUE", "MAXVALUE", "-infinity", "infinity"})
+_NULL = "NULL"
+_TAKES = "one column of type timestamptz, timestamp, date, smallint, integer or bigint"
+_CUTS = {"h": "by hash, so that none of its partitions is older than another", "l": "by a list", "r": "by ranges"}
 
 
-def table_facts(ddl: Ddl, table: str) -> TableFacts:
-    """Return what the table is. Never raises for what it finds: shape `foreign` says why it is not ours to manage."""
+def table_facts(ddl: Ddl, table: str, time_as: TimeAs | None = None) -> TableFacts:
+    """Return what the table is. Never raises for what it finds: shape `foreign` says why it is not ours to manage.
+
+    `time_as`: how its numbers tell time.
+    """
     quoted = quote_table(table)
     found = ddl.rows(_TABLE, (quoted,))
     if not found:
         return TableFacts(table, "missing")
-    _, relkind, is_partition, strategy, width, expressions, column, type_name, default = found[0]
-    owner = _other_owner(ddl, table)
-    if owner == "timescale":
+    relkind, is_partition, strategy, width, expressions, column, type_name, default, within, above = found[0]
+    owner = others.owner_of(ddl, table)
+    if owner == others.TIMESCALE:
         return TableFacts(table, "hypertable")
     if owner:
         return TableFacts(table, "foreign", why=owner)
-    if is_partition:
+    if is_partition and not (relkind == "p" and above in "lh"):
         return TableFacts(table, "foreign", why="it is a partition itself; name its parent")
     if relkind == "r":
         return TableFacts(table, "plain")
     if relkind != "p":
         return TableFacts(table, "foreign", why="it is no table; name a table")
     kind = KINDS.get(normalized(type_name or ""))
-    if strategy != "r" or width != 1 or expressions or kind is None:
-        why = "it is not cut by ranges of one column of type timestamptz, timestamp, date or integer"
+    if why := _unfit(strategy, width, expressions, column, type_name, kind, time_as):
         return TableFacts(table, "foreign", why=why)
-    parts = sorted(_partitions(ddl, quoted, kind), key=_order)
-    return TableFacts(table, "ranges", column, kind, tuple(parts), bool(default))
+    assert kind is not None  # noqa: S101 - what has none is unfit
+    try:
+        parts = sorted(_partitions(ddl, quoted, time_as or kind), key=_order)
+    except ValueError as error:
+        return TableFacts(table, "foreign", why=str(error))
+    return TableFacts(
+        table, "ranges", column, time_as or kind, tuple(parts), bool(default), listed=strategy == "l", within=within
+    )
+
+
+def _unfit(
+    strategy: str, width: int, expressions: bool, column: str, type_name: str, kind: Kind | None, time_as: TimeAs | None
+) -> str:
+    """Return why a partitioned table cannot be managed, and what can be; an empty text when it can."""
+    cut = _CUTS[strategy]
+    if strategy == "h":
+        return f"it is cut {cut}; a policy takes ranges or lists of {_TAKES}"
+    if expressions:
+        return f"it is cut {cut} of an expression; a policy takes {_TAKES}"
+    if width != 1:
+        return f"it is cut {cut} of {width} columns; a policy takes {_TAKES}"
+    if kind is None:
+        more = "; where its partitions are partitioned by time themselves, those are managed" if strategy == "l" else ""
+        what = f"it is cut {cut} of column '{column}' of type {type_name}, whose values have no age"
+        return f"{what}; a policy takes {_TAKES}{more}"
+    if time_as is not None and kind != "integer":
+        return f"column '{column}' is of type {type_name}, and partitionBy.timeAs is for whole numbers; leave it out"
+    return ""
 
 
 def _partitions(ddl: Ddl, quoted: str, kind: Kind) -> list[Partition]:
+    """Return the partitions but DEFAULT and the one of NULL. ValueError for one whose bounds are none that we know."""
     found = []
-    for name, bound, _, size, rows, pending in ddl.rows(_PARTITIONS, (quoted,)):
-        match = _BOUND.fullmatch(bound or "")
-        if match is None:  # DEFAULT
+    for name, bound, size, rows, pending in ddl.rows(_PARTITIONS, (quoted,)):
+        if match := _RANGE.fullmatch(bound or ""):
+            low, high = (_bound(match[part], name, kind) for part in ("low", "high"))
+        elif match := _LIST.fullmatch(bound or ""):
+            if match["values"] == _NULL:
+                continue
+            low, high = _in_a_row(match["values"], name, kind)
+        else:  # DEFAULT
             continue
-        low, high = (None if "VALUE" in text else parsed(text.strip("'"), kind) for text in match.groups())
         found.append(Partition(name, low, high, size, max(0, rows), rows >= 0, pending))
     return found
 
 
+def _bound(text: str, name: str, kind: Kind) -> Value | None:
+    if text in _OPEN:
+        return None
+    try:
+        return parsed(text, kind)
+    except ValueError as error:
+        raise ValueError(f"partition {name} has the bound {text}, which is no {kind} that a policy knows") from error
+
+
+def _in_a_row(values: str, name: str, kind: Kind) -> tuple[Value, Value]:
+    """Return the first value and the one behind the last of a list."""
+    found = [_bound(text.strip("'"), name, kind) for text in values.split(", ") if text != _NULL]
+    read: list[Value] = sorted(value for value in found if value is not None)
+    for value, after in pairwise(read):
+        if following(value, kind) != after:
+            raise ValueError(
+                f"partition {name} takes {spelled(value, kind)} and {spelled(after, kind)}, between which there is "
+                "more; a policy takes lists with one value per partition, or with values that follow one another"
+            )
+    if len(read) != values.count(",") + 1:
+        raise ValueError(f"partition {name} takes {values}; NULL and infinity need a partition of their own")
+    return read[0], following(read[-1], kind)
+
+
 def _order(partition: Partition) -> tuple[bool, Value]:
     return (partition.low is not None, partition.low if partition.low is not None else 0)
-
-
-def _other_owner(ddl: Ddl, table: str) -> str:
-    """Return who manages the table already; an empty text for nobody."""
-    if ddl.rows("SELECT to_regclass('partman.part_config')")[0][0] is not None and ddl.rows(
-        "SELECT 1 FROM partman.part_config WHERE parent_table = %s", (table,)
-    ):
-        return "pg_partman manages it; remove it from partman.part_config, or leave it out of the policy"
-    if ddl.rows("SELECT to_regclass('_timescaledb_catalog.hypertable')")[0][0] is not None:
-        schema, _, name = table.rpartition(".")
-        if ddl.rows(
-            "SELECT 1 FROM _timescaledb_catalog.hypertable WHERE schema_name = %s AND table_name = %s",
-            (schema or "public", name),
-        ):
-            return "timescale"
-    return ""
 
 
 def column_kind(ddl: Ddl, table: str, column: str) -> Kind:

@@ -17,7 +17,7 @@ def remember(ddl: Ddl, table: str, by: PartitionBy, kind: Kind | None) -> None:
         "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (table_name) DO UPDATE SET column_name = EXCLUDED.column_name, "
         'kind = EXCLUDED.kind, "interval" = EXCLUDED."interval", time_zone = EXCLUDED.time_zone, '
         "premake = EXCLUDED.premake, seen_at = now()",
-        (full_name(table), by.column, kind or "", by.interval, by.time_zone, by.premake),
+        (full_name(table), by.column, kind or by.time_as or "", by.interval, by.time_zone, by.premake),
     )
 
 

@@ -8,12 +8,12 @@ Source: PostgreSQL manual, ALTER TABLE and 5.12.2.2.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import Partition, TableFacts
-from millstream_pipelines.retention.spans import Grid, Kind, Value, spelled, suffix
+from millstream_pipelines.retention.spans import Grid, Kind, Value, following, spelled, sql_type, suffix
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _LONGEST_NAME = 63  # bytes, PostgreSQL's limit
@@ -31,7 +31,12 @@ def partition_name(table: str, low: Value, grid: Grid) -> str:
 
 
 def missing_ranges(facts: TableFacts, grid: Grid, first: Value, last: Value) -> list[tuple[Value, Value]]:
-    """Return the ranges of the grid from the one of `first` to the one of `last` that no partition covers."""
+    """Return the ranges of the grid from the one of `first` to the one of `last` that no partition covers.
+
+    Of a table that is cut by lists, the values at which they begin.
+    """
+    if facts.listed:
+        return list(_missing_values(facts, grid, first, last))
     wanted: list[tuple[Value, Value]] = []
     low = grid.floor(first)
     while low <= last:  # type: ignore[operator]  # both are of one kind
@@ -50,17 +55,45 @@ def missing_ranges(facts: TableFacts, grid: Grid, first: Value, last: Value) -> 
     return wanted
 
 
+def _missing_values(facts: TableFacts, grid: Grid, first: Value, last: Value) -> Iterator[tuple[Value, Value]]:
+    low = grid.floor(first)
+    while low <= last:  # type: ignore[operator]  # both are of one kind
+        if not any(part.low <= low < part.high for part in facts.partitions):  # type: ignore[operator]
+            yield low, following(low, facts.kind)
+        low = grid.next(low)
+
+
 def condition(column: str, low: Value | None, high: Value | None, kind: Kind) -> str:
     """Return the CHECK that makes an ATTACH for this range need no scan."""
     name = quote(column)
     parts = [f"{name} IS NOT NULL"]
-    parts += [f"{name} >= '{spelled(low, kind)}'::{_type(kind)}"] if low is not None else []
-    parts += [f"{name} < '{spelled(high, kind)}'::{_type(kind)}"] if high is not None else []
+    parts += [f"{name} >= '{spelled(low, kind)}'::{sql_type(kind)}"] if low is not None else []
+    parts += [f"{name} < '{spelled(high, kind)}'::{sql_type(kind)}"] if high is not None else []
     return " AND ".join(parts)
 
 
-def _type(kind: Kind) -> str:
-    return "bigint" if kind == "integer" else kind
+def _check(facts: TableFacts, low: Value | None, high: Value | None) -> str:
+    """Return the CHECK of a partition of this table, which may be one itself."""
+    if facts.listed:
+        own = f"{quote(facts.column)} IS NOT NULL AND {quote(facts.column)} IN ({_values(facts, low, high)})"
+    else:
+        own = condition(facts.column, low, high, facts.kind)
+    return f"CONSTRAINT millstream_range CHECK ({' AND '.join(filter(None, [own, facts.within]))})"
+
+
+def _for_values(facts: TableFacts, low: Value | None, high: Value | None) -> str:
+    return f"FOR VALUES IN ({_values(facts, low, high)})" if facts.listed else bounds(low, high, facts.kind)
+
+
+def _values(facts: TableFacts, low: Value | None, high: Value | None) -> str:
+    """Return the values of a list, which has an end on either side."""
+    assert low is not None  # noqa: S101
+    assert high is not None  # noqa: S101
+    found, value = [], low
+    while value < high:  # type: ignore[operator]  # both are of one kind
+        found.append(f"'{spelled(value, facts.kind)}'")
+        value = following(value, facts.kind)
+    return ", ".join(found)
 
 
 def bounds(low: Value | None, high: Value | None, kind: Kind) -> str:
@@ -73,13 +106,13 @@ def bounds(low: Value | None, high: Value | None, kind: Kind) -> str:
 def create(ddl: Ddl, facts: TableFacts, name: str, low: Value, high: Value) -> None:
     """Make an empty partition and attach it, in one transaction: a killed run leaves nothing."""
     child, parent = quote_table(name), quote_table(facts.name)
-    check = f"CONSTRAINT millstream_range CHECK ({condition(facts.column, low, high, facts.kind)})"
+    check = _check(facts, low, high)
     like = f"LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY"  # before PostgreSQL 17 a partition can have none
     ddl.together(
         f"making partition {name} of {facts.name}",
         [
             f"CREATE TABLE {child} ({like}, {check})",
-            f"ALTER TABLE {parent} ATTACH PARTITION {child} {bounds(low, high, facts.kind)}",
+            f"ALTER TABLE {parent} ATTACH PARTITION {child} {_for_values(facts, low, high)}",
             f"ALTER TABLE {child} DROP CONSTRAINT millstream_range",
         ],
         (parent,),
@@ -101,7 +134,7 @@ def attach(
     """
     child, parent = quote_table(name), quote_table(facts.name)
     doing = f"attaching {name} to {facts.name}"
-    check = f"CONSTRAINT millstream_range CHECK ({condition(facts.column, low, high, facts.kind)})"
+    check = _check(facts, low, high)
     ddl.together(
         doing,
         [
@@ -114,7 +147,7 @@ def attach(
     reached("partition-checked")
 
     def attached() -> None:
-        ddl.execute(f"ALTER TABLE {parent} ATTACH PARTITION {child} {bounds(low, high, facts.kind)}")
+        ddl.execute(f"ALTER TABLE {parent} ATTACH PARTITION {child} {_for_values(facts, low, high)}")
         ddl.execute(f"ALTER TABLE {child} DROP CONSTRAINT millstream_range")
         note()
 

@@ -20,7 +20,7 @@ from millstream_pipelines.retention.condition import Condition
 from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.partitions import missing_ranges, partition_name
 from millstream_pipelines.retention.records import Retired
-from millstream_pipelines.retention.spans import Grid, Span, Value, parsed_in, spelled
+from millstream_pipelines.retention.spans import AWARE, Grid, Span, Value, following, parsed_in, spelled
 from millstream_pipelines.sizes import size_of
 
 IRREVERSIBLE: frozenset[Step] = frozenset({"drop", "expire", "erase"})
@@ -75,13 +75,19 @@ def zone_of(by: PartitionBy | None) -> ZoneInfo:
 def grid_of(facts: TableFacts, by: PartitionBy) -> Grid:
     """Return the table's grid. ValueError when interval and column do not go together."""
     span = Span.of(by.interval)
-    if (span.unit == "number") != (facts.kind == "integer"):
-        needs = "a bare number such as '100000'" if facts.kind == "integer" else "a time such as '1 month'"
+    kind = facts.kind
+    if (span.unit == "number") != (kind == "integer"):
+        needs = "a bare number such as '100000'" if kind == "integer" else "a time such as '1 month'"
+        more = ", or say with timeAs how it tells time" if kind == "integer" else ""
         raise ValueError(
-            f"partitionBy.interval is '{by.interval}'; column '{by.column}' is of type {facts.kind}: give {needs}"
+            f"partitionBy.interval is '{by.interval}'; column '{by.column}' is of type {kind}: give {needs}{more}"
         )
-    if span.unit == "hour" and facts.kind == "date":
+    if span.unit == "hour" and kind in ("date", "yyyymmdd"):
         raise ValueError(f"partitionBy.interval is '{by.interval}'; a date has no hours: give '1 day' or more")
+    months = span.count if span.unit == "month" else 0
+    if (kind == "yyyymm" and not months) or (kind == "yyyy" and (not months or months % 12)):
+        least = "1 month" if kind == "yyyymm" else "1 year"
+        raise ValueError(f"partitionBy.interval is '{by.interval}'; numbers such as {kind} need '{least}' or more")
     return Grid(facts.kind, span, zone_of(by))
 
 
@@ -93,7 +99,7 @@ def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) ->
     for record in state.records:
         part = attached.get(record.partition) if record.is_here else None
         if part is None or part.detaching:  # else it came back, by whatever hand
-            onward += _onward(record, part, policy, now)
+            onward += _onward(record, part, policy, now, ended(state, record.low_value, record.high_value))
     begun = {step.partition for step in onward if step.step == "detach"}
     return [*_created(state, now), *(step for step in leaving if step.partition not in begun), *onward]
 
@@ -111,7 +117,31 @@ def cutoff(age: str, facts: TableFacts, zone: ZoneInfo, now: datetime) -> dateti
     if facts.kind == "integer":
         return None
     moment = Span.of(age).before(now, zone)
-    return moment if facts.kind == "timestamptz" else moment.astimezone(zone).replace(tzinfo=None)
+    return moment if facts.kind in AWARE else moment.astimezone(zone).replace(tzinfo=None)
+
+
+def refuse_unkept(state: TableState, policy: RetentionPolicySpec) -> None:
+    """Raise ValueError for a limit that the table's column cannot be held to."""
+    archive = policy.archive.keep if policy.archive is not None else None
+    for limit in (["keep.age"] if state.keep.age else []) + (["archive.keep.age"] if archive is not None else []):
+        if state.facts.shape == "ranges" and state.facts.kind == "integer":
+            raise ValueError(
+                f"{limit} counts time, and column '{state.facts.column}' has numbers: say with partitionBy.timeAs how "
+                "they tell time; if they tell none, give this table a `keep` of its own with rows or size"
+                + (", and a policy of its own with archives that stay" if archive is not None else "")
+            )
+
+
+def ended(state: TableState, low: Value | None, high: Value | None) -> Value | None:
+    """Return where the time of a partition ends: a value of a list stands for a whole interval."""
+    facts, by = state.facts, state.by
+    if not facts.listed or by is None or high is None or low is None:
+        return high
+    grid = grid_of(facts, by)
+    value = low
+    while (after := following(value, facts.kind)) < high:  # type: ignore[operator]  # both are of one kind
+        value = after
+    return max(high, grid.next(grid.floor(value)))
 
 
 def _created(state: TableState, now: datetime) -> list[Planned]:
@@ -156,7 +186,8 @@ def _over(state: TableState, now: datetime) -> list[tuple[Partition, str]]:
     found = []
     for part in past:
         why = ""
-        if too_old is not None and part.high is not None and part.high <= too_old:  # type: ignore[operator]
+        end = ended(state, part.low, part.high)
+        if too_old is not None and end is not None and end <= too_old:  # type: ignore[operator]
             why = f"older than {keep.age}"
         elif limit is not None and size > limit:
             why = f"the table takes {size} bytes, more than {keep.size}"
@@ -171,12 +202,13 @@ def _over(state: TableState, now: datetime) -> list[tuple[Partition, str]]:
 
 
 def _is_past(part: Partition, state: TableState, zone: ZoneInfo, now: datetime) -> bool:
-    if part.high is None:
+    end = ended(state, part.low, part.high)
+    if end is None:
         return False
     if state.facts.kind == "integer":
-        return state.newest is not None and part.high <= state.newest  # type: ignore[operator]
-    current = now if state.facts.kind == "timestamptz" else now.astimezone(zone).replace(tzinfo=None)
-    return part.high <= current  # type: ignore[operator]
+        return state.newest is not None and end <= state.newest  # type: ignore[operator]
+    current = now if state.facts.kind in AWARE else now.astimezone(zone).replace(tzinfo=None)
+    return end <= current  # type: ignore[operator]
 
 
 def _blocked(state: TableState, policy: RetentionPolicySpec, part: Partition, now: datetime) -> str:
@@ -185,7 +217,7 @@ def _blocked(state: TableState, policy: RetentionPolicySpec, part: Partition, no
     reasons = [
         f"hold '{hold.name}'"
         for hold in policy.holds
-        if hold.table == state.facts.name and overlaps(hold, low, high, state.facts, zone)
+        if hold.table == state.facts.name and overlaps(hold, low, ended(state, low, high), state.facts, zone)
     ]
     for name, seen in state.watermarks.items():
         if seen is None or high is None or seen < high:  # type: ignore[operator]
@@ -209,14 +241,16 @@ def overlaps(hold: Hold, low: Value | None, high: Value | None, facts: TableFact
     return begins_before and ends_after
 
 
-def _onward(record: Retired, attached: Partition | None, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
-    """Return what comes next for a range that has begun to leave."""
+def _onward(
+    record: Retired, attached: Partition | None, policy: RetentionPolicySpec, now: datetime, end: Value | None
+) -> list[Planned]:
+    """Return what comes next for a range that has begun to leave, and whose time ends there."""
     facts = TableFacts(record.table, "ranges", record.column, record.kind)
     zone = ZoneInfo(record.time_zone)
     held = [
         f"hold '{hold.name}'"
         for hold in policy.holds
-        if hold.table == record.table and overlaps(hold, record.low_value, record.high_value, facts, zone)
+        if hold.table == record.table and overlaps(hold, record.low_value, end, facts, zone)
     ]
     blocked = "; ".join(held)
 
@@ -235,9 +269,9 @@ def _onward(record: Retired, attached: Partition | None, policy: RetentionPolicy
             return []
         return [planned("drop", f"detached for {policy.grace}", record.bytes, blocked)]
     keep = policy.archive.keep if policy.archive is not None else None
-    if record.state == "dropped" and record.manifest and keep is not None and record.high_value is not None:
+    if record.state == "dropped" and record.manifest and keep is not None and end is not None:
         limit = cutoff(keep.age, facts, zone, now)
-        if limit is not None and record.high_value <= limit:  # type: ignore[operator]
+        if limit is not None and end <= limit:  # type: ignore[operator]
             return [planned("expire", f"archive older than {keep.age}", 0, blocked)]
     return []
 
@@ -246,4 +280,16 @@ def _text(value: Value | None, facts: TableFacts) -> str | None:
     return None if value is None else spelled(value, facts.kind)
 
 
-__all__ = ["IRREVERSIBLE", "Planned", "TableState", "cutoff", "digest", "grid_of", "overlaps", "plan_table", "zone_of"]
+__all__ = [
+    "IRREVERSIBLE",
+    "Planned",
+    "TableState",
+    "cutoff",
+    "digest",
+    "ended",
+    "grid_of",
+    "overlaps",
+    "plan_table",
+    "refuse_unkept",
+    "zone_of",
+]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.manifest import Manifest
+from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.partitions import attach, detach
 from millstream_pipelines.retention.readback import batches
 from millstream_pipelines.retention.records import Retired
@@ -44,6 +46,7 @@ def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
 
     wanted = request.options.restore
     assert wanted is not None  # noqa: S101 - who calls has looked
+    wanted = wanted.model_copy(update={"table": full_name(wanted.table)})
     with opened(request, config) as ddl:
         store, now = archive_store(request), moment(request, ddl)
         rows = 0
@@ -84,6 +87,7 @@ def overlapping(ddl: Ddl, table: str, start: str | None, end: str | None) -> lis
 
     ConfigurationError when nothing of it has left.
     """
+    table = full_name(table)
     found, back = records.retired(ddl, table), records.restored(ddl, table)
     if not found and not back:
         raise ConfigurationError(f"{ddl.owner}: nothing of table {table} has left the warehouse under any policy")
@@ -161,6 +165,7 @@ class Restoring:
             if not record.is_here:
                 self._ddl.execute(f"COMMENT ON TABLE {quote_table(record.partition)} IS NULL")
 
+        facts = replace(facts, kind=record.kind)
         attach(self._ddl, facts, record.partition, record.low_value, record.high_value, note)
 
     def _load(self, manifest: Manifest, name: str, store: ArchiveStore) -> None:

@@ -16,7 +16,7 @@ from millstream_pipelines.errors import ConfigurationError, DataError, Millstrea
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.registry import configured
 from millstream_pipelines.retention.abandoning import abandoned, sweep
-from millstream_pipelines.retention.chosen import chosen_tables, in_order
+from millstream_pipelines.retention.chosen import chosen_tables, in_order, spoken_for
 from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, digest
@@ -125,10 +125,8 @@ def _retained(request: RetentionRequest) -> RunReport:
     with opened(request, config) as ddl:
         now = moment(request, ddl)
         chosen = in_order(ddl, chosen_tables(ddl, request.policy))
-        runs = [
-            TableRun(ddl, config, request.identity, request.policy, item, archive_store(request), now)
-            for item in chosen
-        ]
+        policy = spoken_for(ddl, request.policy, chosen)
+        runs = [TableRun(ddl, config, request.identity, policy, item, archive_store(request), now) for item in chosen]
         failures: list[MillstreamError] = []
         swept: list[str] = []
         for run in runs:

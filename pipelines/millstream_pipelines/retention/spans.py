@@ -13,15 +13,26 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-Kind = Literal["timestamptz", "timestamp", "date", "integer"]
+from millstream_api.retentionpolicy import TimeAs
+from millstream_pipelines.retention import whole_times
+
+Kind = Literal["timestamptz", "timestamp", "date", "integer", TimeAs]
 Value = datetime | int
-"""A bound: an aware datetime in UTC (timestamptz), a naive one (timestamp, date), or a whole number."""
+"""A bound: an aware datetime in UTC (timestamptz, counts since 1970), a naive one (timestamp, date, a date's digits),
+or a whole number."""
 
 KINDS: dict[str, Kind] = {
     "timestamptz": "timestamptz", "timestamp": "timestamp", "date": "date",
     "smallint": "integer", "integer": "integer", "bigint": "integer",
 }  # fmt: skip
 
+AWARE: frozenset[Kind] = frozenset({"timestamptz", *whole_times.TICKS})
+"""Kinds whose values are moments; of the others but `integer` they are dates and times of a wall."""
+
+_STEPS: dict[Kind, timedelta] = {
+    "date": timedelta(days=1), "yyyymmdd": timedelta(days=1),
+    **{kind: timedelta(microseconds=size) for kind, size in whole_times.TICKS.items()},
+}  # fmt: skip
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 _SPAN = re.compile(r"(\d+)(?: (hour|day|week|month|quarter|year)s?)?")
 
@@ -104,16 +115,16 @@ class Grid:
 
     def now(self, moment: datetime) -> datetime:
         """Return an aware moment as a column of this kind would have it."""
-        return moment.astimezone(UTC) if self.kind == "timestamptz" else self._wall(moment)
+        return moment.astimezone(UTC) if self.kind in AWARE else self._wall(moment)
 
     def _wall(self, moment: datetime) -> datetime:
         return moment.astimezone(self.zone).replace(tzinfo=None)
 
     def _local(self, value: datetime) -> datetime:
-        return self._wall(value) if self.kind == "timestamptz" else value
+        return self._wall(value) if self.kind in AWARE else value
 
     def _stored(self, local: datetime) -> datetime:
-        if self.kind != "timestamptz":
+        if self.kind not in AWARE:
             return local
         return local.replace(tzinfo=self.zone).astimezone(UTC)
 
@@ -122,10 +133,26 @@ def _origin(value: datetime) -> datetime:
     return datetime(2000, 1, 1, tzinfo=value.tzinfo)
 
 
+def following(value: Value, kind: Kind) -> Value:
+    """Return the next value that a column of this kind can hold."""
+    if isinstance(value, int):
+        return value + 1
+    if kind in ("yyyymm", "yyyy"):
+        return _months_later(value, 12 if kind == "yyyy" else 1)
+    return value + _STEPS.get(kind, timedelta(microseconds=1))
+
+
+def sql_type(kind: Kind) -> str:
+    """Return the SQL type in which a bound of this kind is compared."""
+    return "bigint" if kind == "integer" or whole_times.is_whole(kind) else kind
+
+
 def spelled(value: Value, kind: Kind) -> str:
     """Return a bound as PostgreSQL reads and prints it, in a session in UTC."""
     if isinstance(value, int):
         return str(value)
+    if whole_times.is_whole(kind):
+        return whole_times.number(value, kind)
     if kind == "date":
         return f"{value:%Y-%m-%d}"
     text = value.isoformat(" ", "microseconds" if value.microsecond else "seconds")
@@ -136,6 +163,8 @@ def parsed(text: str, kind: Kind) -> Value:
     """Return the value of a bound's text; a day alone is midnight. ValueError when it fits no such column."""
     if kind == "integer":
         return int(text)
+    if whole_times.is_whole(kind):
+        return whole_times.moment(int(text), kind)
     value = datetime.fromisoformat(text)
     if kind == "timestamptz":
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
@@ -146,10 +175,15 @@ def parsed(text: str, kind: Kind) -> Value:
 
 def parsed_in(text: str, kind: Kind, zone: ZoneInfo) -> Value:
     """Return the value a person meant: a day or time without offset is one of the zone."""
+    if whole_times.is_whole(kind) and not _NUMBER.fullmatch(text):
+        kind = "timestamptz" if kind in AWARE else "timestamp"
     value = parsed(text, "timestamp" if kind == "timestamptz" and _naive(text) else kind)
     if kind == "timestamptz" and isinstance(value, datetime) and value.tzinfo is None:
         return value.replace(tzinfo=zone).astimezone(UTC)
     return value
+
+
+_NUMBER = re.compile(r"-?\d+")
 
 
 def _naive(text: str) -> bool:
@@ -162,8 +196,11 @@ def suffix(value: Value, span: Span, zone: ZoneInfo, kind: Kind) -> str:
         return f"p{value}" if value >= 0 else f"pm{-value}"
     if span.unit == "hour":
         return f"p{value:%Y%m%d_%H}"
-    local = value.astimezone(zone) if kind == "timestamptz" else value
+    local = value.astimezone(zone) if kind in AWARE else value
     return f"p{local:%Y%m%d}"
 
 
-__all__ = ["KINDS", "Grid", "Kind", "Span", "Value", "parsed", "parsed_in", "spelled", "suffix"]
+__all__ = [
+    "AWARE", "KINDS", "Grid", "Kind", "Span", "Value", "following", "parsed", "parsed_in", "spelled", "sql_type",
+    "suffix",
+]  # fmt: skip

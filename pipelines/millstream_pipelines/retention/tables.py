@@ -19,7 +19,17 @@ from millstream_pipelines.retention.dependence import standing
 from millstream_pipelines.retention.erasing import Erasing
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
 from millstream_pipelines.retention.leaving import Leaving
-from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, TableState, cutoff, plan_table, zone_of
+from millstream_pipelines.retention.ownable import refuse
+from millstream_pipelines.retention.planning import (
+    IRREVERSIBLE,
+    Planned,
+    TableState,
+    cutoff,
+    ended,
+    plan_table,
+    refuse_unkept,
+    zone_of,
+)
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.retention.spans import Value, parsed, spelled
@@ -66,8 +76,12 @@ class TableRun:
             for step in self._planned()
         ]
 
+    def _facts(self) -> TableFacts:
+        by = self.chosen.by
+        return table_facts(self.ddl, self.chosen.name, by.time_as if by is not None else None)
+
     def _planned(self) -> list[Planned]:
-        facts = table_facts(self.ddl, self.chosen.name)
+        facts = self._facts()
         by = self.chosen.by
         if facts.shape == "plain" and by is not None and by.convert:
             if self._turn is None:  # it looks at all rows
@@ -75,14 +89,16 @@ class TableRun:
             return self._turn
         if facts.shape == "missing" and by is not None:
             return []
-        self._owned(facts)
+        refuse(self.ddl.owner, facts, self.chosen, self.spec, erases=bool(self._erasing.wanted))
         if facts.shape == "hypertable":
             old = timescale.chunks(self.ddl, facts.name)
             return timescale.planned(facts.name, old, self.chosen.keep.age, self.spec, self.now)
         later = [] if self.done["convert"] else turning.planned_split(self.ddl, facts.name, by, self.spec, self.now)
         try:
-            erased = self._erasing.planned(facts, zone_of(by))
-            return [*erased, *plan_table(self._state(facts), self.spec, self.now), *later]
+            state = self._state(facts)
+            steps = plan_table(state, self.spec, self.now)
+            refuse_unkept(state, self.spec)
+            return [*self._erasing.planned(facts, zone_of(by)), *steps, *later]
         except ValueError as error:
             raise ConfigurationError(f"{self.ddl.owner}: table {self.chosen.name}: {error}") from error
 
@@ -99,7 +115,7 @@ class TableRun:
                     for step in steps:
                         tried.add(_key(step))
                         self._try(step)
-                self._erasing.settle(table_facts(self.ddl, self.chosen.name), zone_of(self.chosen.by))
+                self._erasing.settle(self._facts(), zone_of(self.chosen.by))
                 self._leaving().tidy(self.chosen.name)
                 self._look_back()
         finally:
@@ -108,12 +124,12 @@ class TableRun:
     def announce(self) -> None:
         """Tell loads how a table that is not there yet is to be cut; a dry run does it too, for a load may be first."""
         by = self.chosen.by
-        if by is not None and table_facts(self.ddl, self.chosen.name).shape == "missing":
+        if by is not None and self._facts().shape == "missing":
             ondemand.remember(self.ddl, self.chosen.name, by, None)
 
     def _remember(self) -> None:
         """Tell loads how the table is cut, so that they make what is missing."""
-        facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
+        facts, by = self._facts(), self.chosen.by
         if facts.shape == "ranges" and by is not None:
             ondemand.remember(self.ddl, facts.name, by, facts.kind)
         elif facts.shape == "ranges":
@@ -122,7 +138,7 @@ class TableRun:
     def report(self) -> TableReport:
         """Return how the table stands now."""
         name = self.chosen.name
-        facts = table_facts(self.ddl, name)
+        facts = self._facts()
         known = records.retired(self.ddl, name)
         blocked = [] if self.failure is not None else [step for step in self.plan() if step.blocked_by]
         done = [f"{count} {_DONE[step]}" for step, count in self.done.items() if step in _DONE]
@@ -156,28 +172,6 @@ class TableRun:
             verify_failures=int(self.failure is not None and self.failure.reason in _DIFFERS),
         )
 
-    def _owned(self, facts: TableFacts) -> None:
-        name, owner = facts.name, self.ddl.owner
-        if facts.shape == "missing":
-            raise ConfigurationError(f"{owner}: there is no table {name}; load it first, or correct `tables`")
-        if facts.shape == "foreign":
-            raise ConfigurationError(f"{owner}: table {name} cannot be managed: {facts.why}")
-        if facts.shape == "hypertable":
-            limits = self.chosen.keep.model_fields_set
-            if why := timescale.refused(name, self.chosen.by, self.spec, sorted(limits)):
-                raise ConfigurationError(f"{owner}: table {why}")
-            if self._erasing.wanted:
-                raise ConfigurationError(f"{owner}: table {name} is a hypertable, of which `delete` erases nothing")
-            return
-        if facts.shape == "plain":
-            cure = "partition it, or set partitionBy with `convert: true`"
-            raise ConfigurationError(f"{owner}: table {name} has no partitions, so nothing of it can leave; {cure}")
-        if self.chosen.by is not None and self.chosen.by.column != facts.column:
-            raise ConfigurationError(
-                f"{owner}: table {name} is cut by column '{facts.column}', and partitionBy.column is "
-                f"'{self.chosen.by.column}'; correct the policy"
-            )
-
     def _state(self, facts: TableFacts) -> TableState:
         if self.chosen.keep.rows is not None:
             facts = self._counted(facts)
@@ -197,7 +191,7 @@ class TableRun:
         unknown = [part.name for part in facts.partitions if not part.is_counted]
         for name in unknown:
             self.ddl.alone(f"analyzing {name}", f"ANALYZE {quote_table(name)}", (quote_table(name),))
-        return table_facts(self.ddl, facts.name) if unknown else facts
+        return self._facts() if unknown else facts
 
     def _largest(self, table: str, column: str, facts: TableFacts) -> Value | None:
         found = self.ddl.rows(f"SELECT max({quote(column)})::text FROM {quote_table(table)}")[0][0]
@@ -226,7 +220,7 @@ class TableRun:
             self._refused[_key(step)] = why
 
     def _do(self, step: Planned) -> None:
-        facts, by = table_facts(self.ddl, self.chosen.name), self.chosen.by
+        facts, by = self._facts(), self.chosen.by
         leaving = self._leaving()
         subject = step.subject
         if step.step == "erase":
@@ -265,12 +259,14 @@ class TableRun:
 
     def _look_back(self) -> None:
         """After all was done, the oldest row must be young enough; where it is not, that is a failure."""
-        facts = table_facts(self.ddl, self.chosen.name)
+        facts = self._facts()
         age = self.chosen.keep.age
         limit = cutoff(age, facts, zone_of(self.chosen.by), self.now) if age else None
         blocked = {step.partition for step in self.plan() if step.blocked_by}
-        for part in facts.partitions:
-            if limit is not None and part.high is not None and part.high <= limit and part.name not in blocked:  # type: ignore[operator]
+        state = TableState(facts, by=self.chosen.by)
+        for part in facts.partitions if limit is not None else ():
+            end = ended(state, part.low, part.high)
+            if end is not None and end <= limit and part.name not in blocked:  # type: ignore[operator]
                 raise DataError(
                     f"{facts.name}: partition {part.name} is older than {age} and is still attached after the run",
                     reason="RetentionNotReached",

@@ -98,6 +98,47 @@ def test_columns_of_every_kind(path: str, kind: str, at: str, made: str, pair: P
     assert pair.seen("count(*)") == [(2000,)]
 
 
+TOLD = [
+    ("RANGE", "bigint", "seconds", "1 day", "n::bigint * 3600 + 1767225600", 2),
+    ("RANGE", "bigint", "milliseconds", "1 day", "n::bigint * 3600000 + 1767225600000", 2),
+    ("RANGE", "int", "yyyymmdd", "1 month", "to_char(date '2026-01-01' + n, 'YYYYMMDD')::int", 2),
+    ("LIST", "int", "yyyymmdd", "1 day", "to_char(date '2026-01-01' + n, 'YYYYMMDD')::int", 48),
+    ("LIST", "int", "yyyy", "1 year", "2026 + n", 48),
+    ("LIST", "date", "date", "1 day", "date '2026-01-01' + n", 48),
+    ("LIST", "bigint", "integer", "1", "n::bigint", 48),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "cut", "column", "kind", "interval", "at", "made"), [
+    *(("arrow", *told) for told in TOLD[1:4]), *(("merge", *told) for told in (TOLD[0], *TOLD[2:])),
+])  # fmt: skip
+def test_lists_and_numbers_that_tell_time(
+    path: str, cut: str, column: str, kind: Any, interval: str, at: str, made: int, pair: Pair
+) -> None:
+    pair.warehouse.execute("CREATE SCHEMA raw")
+    pair.warehouse.execute(
+        f"CREATE TABLE raw.t (id int, at {column} NOT NULL, PRIMARY KEY (id, at)) PARTITION BY {cut} (at)"
+    )
+    with patient(pair.warehouse) as ddl:
+        remember(ddl, "raw.t", BY.model_copy(update={"interval": interval}), kind)
+    rows(pair, at, 48)
+    pair.stream |= PATHS[path]
+    assert done(pair.run()) == (48, 48, 0)
+    assert pair.seen("count(*)") == [(48,)]
+    assert len(parts(pair)) in (made, made + 1)
+
+
+def test_a_value_that_no_list_of_the_policy_has_is_set_aside(pair: Pair) -> None:
+    pair.warehouse.execute("CREATE SCHEMA raw")
+    pair.warehouse.execute("CREATE TABLE raw.t (id int, at date NOT NULL) PARTITION BY LIST (at)")
+    with patient(pair.warehouse) as ddl:
+        remember(ddl, "raw.t", BY, "date")
+    rows(pair, "date '2026-01-01' + n - 1", 40)
+    pair.stream |= PATHS["arrow"]
+    assert done(pair.run()) == (40, 2, 38)
+    assert parts(pair) == ["t_p20260101", "t_p20260201"]
+
+
 RETIRED = [
     *((path, "quarantine", (1000, 900, 100)) for path in PATHS),
     ("raw", "discard", (1000, 900, 0)), ("merge", "discard", (1000, 900, 0)), ("arrow", "freeze", None),

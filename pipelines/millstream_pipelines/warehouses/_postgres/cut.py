@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from psycopg2.extensions import connection as Connection
 
+from millstream_api.retentionpolicy import TimeAs
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.schema import Schema
 from millstream_pipelines.warehouses._postgres.connection import one
@@ -39,9 +42,12 @@ def cut_statements(table: str, schema: Schema, primary_key: tuple[str, ...], col
             f"{wish}, and a key of a partitioned table contains that column; add '{column}' to the stream's primaryKey "
             f"({', '.join(primary_key)})"
         )
-    kind = "integer" if found.type.endswith("int") or found.type == "integer" else found.type
+    is_number = found.type.endswith("int") or found.type == "integer"
+    kind = "integer" if is_number else found.type
     name = (table if "." in table else f"public.{table}").replace("'", "''")
     told = f"UPDATE _millstream.partitioned SET kind = '{kind}' WHERE table_name = '{name}'"
+    if is_number:  # unless the policy has said how they tell time
+        told += " AND kind <> ALL ('{" + ",".join(get_args(TimeAs)) + "}')"
     return f" PARTITION BY RANGE ({quote(column)})", told
 
 

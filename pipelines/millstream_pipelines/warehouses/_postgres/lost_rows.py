@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millstream_pipelines.retention.spans import Kind, Value
+from millstream_pipelines.retention.spans import Kind, Value, parsed, spelled
+from millstream_pipelines.retention.whole_times import is_whole
 
 
 def inside(values: pa.Array, low: Value | None, high: Value | None, kind: Kind) -> pa.Array:
@@ -24,6 +25,8 @@ def inside(values: pa.Array, low: Value | None, high: Value | None, kind: Kind) 
 def _scalar(bound: Value, kind_of_array: pa.DataType, kind: Kind) -> pa.Scalar:
     if kind == "date" and isinstance(bound, datetime):
         return pa.scalar(bound.date(), kind_of_array)
+    if is_whole(kind):
+        return pa.scalar(int(spelled(bound, kind)))
     return pa.scalar(bound) if isinstance(bound, int) else pa.scalar(bound, kind_of_array)
 
 
@@ -41,7 +44,9 @@ def spoken(values: pa.Array, kind: Kind) -> list[Value]:
     for scalar in pc.unique(values):
         with suppress(ValueError, OverflowError):
             value = scalar.as_py()
-            if kind == "timestamptz":
+            if is_whole(kind):
+                value = parsed(str(value), kind)
+            elif kind == "timestamptz":
                 value = value.astimezone(UTC)
             elif isinstance(value, date) and not isinstance(value, datetime):
                 value = datetime(value.year, value.month, value.day)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 RULE = "retired"
 _MOST = 500  # partitions that one load may make; what needs more was most likely not meant
 _SHARED = ("AccessShareLock", "RowShareLock", "RowExclusiveLock")  # beside these a partition can be attached
-_EPOCH = datetime(1970, 1, 1)
 
 
 class Room:
@@ -68,12 +66,13 @@ class Room:
     def _read(self, ddl: Ddl) -> None:
         from millstream_pipelines.retention.facts import replace, table_facts
         from millstream_pipelines.retention.spans import parsed
+        from millstream_pipelines.retention.whole_times import is_whole
         from millstream_pipelines.warehouses._postgres.cells import Away, merged
 
-        facts = table_facts(ddl, self._table)
+        kind = self._grid.kind
+        facts = table_facts(ddl, self._table, kind if is_whole(kind) else None)
         self._facts = replace(facts, partitions=tuple(part for part in facts.partitions if not part.detaching))
         self._taken = merged((part.low, part.high) for part in self._facts.partitions)
-        kind = self._grid.kind
         self._away: list[Away] = [
             Away(None if low is None else parsed(low, kind), None if high is None else parsed(high, kind), state)
             for low, high, state in ddl.rows(
@@ -157,21 +156,14 @@ class Room:
         if not self.column:
             return []
         from millstream_pipelines.retention.partitions import condition
+        from millstream_pipelines.warehouses._postgres.lost_cells import cells, cells_query
 
         kind, name = self._grid.kind, quote(self.column)
         taken = [condition(self.column, low, high, kind) for low, high in self._taken]
         lost = f"{rows} AND {name} IS NOT NULL AND NOT ({' OR '.join(taken) or 'false'})"
-        if kind == "integer":
-            width = self._grid.span.count
-            query = f"SELECT DISTINCT floor({name}::numeric / {width})::bigint * {width} FROM {lost}"
-        else:  # a quarter of an hour lies in one range, whatever the zone
-            bin_ = f"date_bin('15 minutes', {name}::{'timestamptz' if kind == 'timestamptz' else 'timestamp'}, "
-            bin_ += f"'2000-01-01'::{'timestamptz' if kind == 'timestamptz' else 'timestamp'})"
-            sane = f"{name} >= '0001-01-03' AND {name} < '9999-12-01'"
-            query = f"SELECT DISTINCT extract(epoch FROM {bin_})::bigint FROM {lost} AND {sane}"
         with self._connection.cursor() as cursor:
-            cursor.execute(query)
-            values = [_value(int(row[0]), kind) for row in cursor.fetchall()]
+            cursor.execute(cells_query(lost, name, self._grid, self._facts.listed))
+            values = cells(cursor.fetchall(), kind)
         return self._make(values) if values else []
 
     # -- both ---------------------------------------------------------------------------------------------------
@@ -226,13 +218,6 @@ class Room:
                 reason="RangeRetired",
             )
         return why
-
-
-def _value(number: int, kind: str) -> Value:
-    if kind == "integer":
-        return number
-    moment = _EPOCH + timedelta(seconds=number)
-    return moment.replace(tzinfo=UTC) if kind == "timestamptz" else moment
 
 
 def _not(mask: Any) -> Any:
