@@ -12,10 +12,10 @@ from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.retention.split import advance
 from retained import patient
 from retention.policies import NOW, TABLE, attached, carried_out, spec
-from servers.plugin import postgres_database, postgres_server
+from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["any_postgres_database", "newest_postgres_server", "postgres_server"]
 
 
 def policy(convert: bool = True, folder: Path | None = None, **more: Any) -> RetentionPolicySpec:
@@ -32,39 +32,39 @@ def plain(database: Postgres, key: str = "PRIMARY KEY (time_hour, id)") -> None:
     )
 
 
-def test_from_a_plain_table_to_expired_partitions(postgres_database: Postgres, tmp_path: Path) -> None:
-    plain(postgres_database)
-    planned = carried_out(postgres_database, policy(folder=tmp_path), dry_run=True)
+def test_from_a_plain_table_to_expired_partitions(any_postgres_database: Postgres, tmp_path: Path) -> None:
+    plain(any_postgres_database)
+    planned = carried_out(any_postgres_database, policy(folder=tmp_path), dry_run=True)
     assert planned.retention is not None
     assert [(step.step, step.partition) for step in planned.retention.plan] == [("convert", "raw.flights_before")]
     assert "of the disk" in planned.retention.plan[0].why
 
-    turned = carried_out(postgres_database, policy(folder=tmp_path))
+    turned = carried_out(any_postgres_database, policy(folder=tmp_path))
     assert turned.exit_code == 0, turned.message
     assert "is partitioned now" in turned.message
-    assert attached(postgres_database)[0] == "before"
+    assert attached(any_postgres_database)[0] == "before"
 
-    split = carried_out(postgres_database, policy(folder=tmp_path))
+    split = carried_out(any_postgres_database, policy(folder=tmp_path))
     assert split.exit_code == 0, split.message
     assert "is split into 9 partitions" in split.message
     assert "2 detached" in split.message  # September and October: older than three months
-    assert attached(postgres_database)[:2] == ["p20131101", "p20131201"]
-    assert postgres_database.execute("SELECT count(*), min(id) FROM raw.flights") == [(89, 61)]
+    assert attached(any_postgres_database)[:2] == ["p20131101", "p20131201"]
+    assert any_postgres_database.execute("SELECT count(*), min(id) FROM raw.flights") == [(89, 61)]
 
     later = NOW + timedelta(days=8)
-    waiting = carried_out(postgres_database, policy(folder=tmp_path, approval="manual"), now=later)
+    waiting = carried_out(any_postgres_database, policy(folder=tmp_path, approval="manual"), now=later)
     assert waiting.retention is not None
     assert ("drop", "raw.flights_before") in {(step.step, step.partition) for step in waiting.retention.plan}
-    assert postgres_database.execute("SELECT count(*) FROM raw.flights_before") == [(150,)]
-    done = carried_out(postgres_database, policy(folder=tmp_path), now=later)
+    assert any_postgres_database.execute("SELECT count(*) FROM raw.flights_before") == [(150,)]
+    done = carried_out(any_postgres_database, policy(folder=tmp_path), now=later)
     assert "raw.flights_before, whose rows lie in partitions of raw.flights, is dropped" in done.message
-    assert postgres_database.execute("SELECT to_regclass('raw.flights_before')") == [(None,)]
+    assert any_postgres_database.execute("SELECT to_regclass('raw.flights_before')") == [(None,)]
 
 
-def test_a_table_that_cannot_be_turned_says_all_that_stands_in_the_way(postgres_database: Postgres) -> None:
-    plain(postgres_database, "PRIMARY KEY (id)")
-    postgres_database.execute("CREATE MATERIALIZED VIEW raw.seen AS SELECT count(*) FROM raw.flights")
-    report = carried_out(postgres_database, policy())
+def test_a_table_that_cannot_be_turned_says_all_that_stands_in_the_way(any_postgres_database: Postgres) -> None:
+    plain(any_postgres_database, "PRIMARY KEY (id)")
+    any_postgres_database.execute("CREATE MATERIALIZED VIEW raw.seen AS SELECT count(*) FROM raw.flights")
+    report = carried_out(any_postgres_database, policy())
     assert (report.exit_code, report.reason) == (78, "InvalidConfiguration")
     assert "primary key flights_pkey (id) does not contain 'time_hour'" in report.message
     assert "materialized view raw.seen" in report.message
@@ -72,36 +72,36 @@ def test_a_table_that_cannot_be_turned_says_all_that_stands_in_the_way(postgres_
 
 
 @pytest.mark.parametrize("by", [False, True])
-def test_a_plain_table_without_convert(by: bool, postgres_database: Postgres) -> None:
-    plain(postgres_database)
+def test_a_plain_table_without_convert(by: bool, any_postgres_database: Postgres) -> None:
+    plain(any_postgres_database)
     chosen = policy(convert=False) if by else spec(tables=[{"name": TABLE}])
-    report = carried_out(postgres_database, chosen)
+    report = carried_out(any_postgres_database, chosen)
     assert report.exit_code == 78
     assert "convert: true" in report.message
 
 
-def test_loads_hear_how_a_table_is_cut(postgres_database: Postgres) -> None:
-    plain(postgres_database)
-    carried_out(postgres_database, policy())
-    carried_out(postgres_database, policy())
+def test_loads_hear_how_a_table_is_cut(any_postgres_database: Postgres) -> None:
+    plain(any_postgres_database)
+    carried_out(any_postgres_database, policy())
+    carried_out(any_postgres_database, policy())
     kept = 'SELECT table_name, "interval", time_zone FROM _millstream.partitioned'
-    assert postgres_database.execute(kept) == [(TABLE, "1 month", "America/New_York")]
-    carried_out(postgres_database, spec(tables=[{"name": TABLE}]))
-    assert postgres_database.execute(kept) == []
+    assert any_postgres_database.execute(kept) == [(TABLE, "1 month", "America/New_York")]
+    carried_out(any_postgres_database, spec(tables=[{"name": TABLE}]))
+    assert any_postgres_database.execute(kept) == []
 
 
-def test_a_split_whose_policy_changed_its_mind_leaves_nothing_behind(postgres_database: Postgres) -> None:
-    plain(postgres_database)
-    carried_out(postgres_database, policy())
+def test_a_split_whose_policy_changed_its_mind_leaves_nothing_behind(any_postgres_database: Postgres) -> None:
+    plain(any_postgres_database)
+    carried_out(any_postgres_database, policy())
     assert policy().tables[0].partition_by is not None
-    with patient(postgres_database) as ddl:
+    with patient(any_postgres_database) as ddl:
         advance(ddl, TABLE, policy().tables[0].partition_by, -1, now=NOW)  # type: ignore[arg-type]
     left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'split%' AND relnamespace = '_millstream'::regnamespace"
-    assert postgres_database.execute(left) != [(0,)]
-    report = carried_out(postgres_database, spec(tables=[{"name": TABLE}], keep={}))
+    assert any_postgres_database.execute(left) != [(0,)]
+    report = carried_out(any_postgres_database, spec(tables=[{"name": TABLE}], keep={}))
     assert report.exit_code == 0, report.message
     assert "is no longer split" in report.message
-    assert postgres_database.execute(left) == [(0,)]
-    assert attached(postgres_database)[0] == "before"
-    assert postgres_database.execute("SELECT count(*) FROM raw.flights") == [(150,)]
-    assert postgres_database.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'millstream%'") == [(0,)]
+    assert any_postgres_database.execute(left) == [(0,)]
+    assert attached(any_postgres_database)[0] == "before"
+    assert any_postgres_database.execute("SELECT count(*) FROM raw.flights") == [(150,)]
+    assert any_postgres_database.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'millstream%'") == [(0,)]

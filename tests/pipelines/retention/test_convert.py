@@ -13,10 +13,10 @@ from millstream_pipelines.retention.convert import convert, plan
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import table_facts
 from retained import BY, NOW, furnished, migrated, patient
-from servers.plugin import postgres_database, postgres_server
+from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["any_postgres_database", "newest_postgres_server", "postgres_server"]
 
 TABLE = "public.events"
 LOOKS: dict[str, str] = {
@@ -49,16 +49,16 @@ def look(database: Postgres) -> dict[str, list[tuple[Any, ...]]]:
     return {what: database.execute(sql) for what, sql in LOOKS.items()}
 
 
-def test_everything_is_carried_over(postgres_database: Postgres) -> None:
-    with furnished(postgres_database), patient(postgres_database) as ddl:
-        before = look(postgres_database)
+def test_everything_is_carried_over(any_postgres_database: Postgres) -> None:
+    with furnished(any_postgres_database), patient(any_postgres_database) as ddl:
+        before = look(any_postgres_database)
         facts = table_facts(ddl, TABLE)
         assert facts.shape == "plain"
         assert plan(ddl, facts, BY, NOW) == []
         message = convert(ddl, facts, BY, NOW)
         assert "public.events_before" in message
         assert "disk" in message
-        after = look(postgres_database)
+        after = look(any_postgres_database)
         for what, seen in before.items():
             assert after[what] == seen, what
         made = table_facts(ddl, TABLE)
@@ -67,18 +67,18 @@ def test_everything_is_carried_over(postgres_database: Postgres) -> None:
         assert [part.name for part in made.partitions][1:] == ["public.events_p20270201", "public.events_p20270301"]
 
         # It lives on: the identity goes on, keys, triggers, views and policies hold.
-        postgres_database.execute(
+        any_postgres_database.execute(
             "INSERT INTO events (at, amount) VALUES ('2026-11-23 10:00', 3000), ('2027-02-03', 1)"
         )
-        new = postgres_database.execute(
+        new = any_postgres_database.execute(
             "SELECT id, tableoid::regclass::text, number, double FROM events WHERE id > 2000"
         )
         assert [tuple(map(str, row)) for row in sorted(new)] == [
             ("2001", "events_before", "2001", "6000.00"), ("2002", "events_p20270201", "2002", "2.00"),
         ]  # fmt: skip
-        assert postgres_database.execute("SELECT count(*), count(DISTINCT id) FROM audit") == [(2, 2)]
-        assert postgres_database.execute("SELECT max(amount)::int FROM bigger") == [(3000,)]
-        assert postgres_database.execute("SELECT * FROM _millstream.partitioned")[0][:6] == (
+        assert any_postgres_database.execute("SELECT count(*), count(DISTINCT id) FROM audit") == [(2, 2)]
+        assert any_postgres_database.execute("SELECT max(amount)::int FROM bigger") == [(3000,)]
+        assert any_postgres_database.execute("SELECT * FROM _millstream.partitioned")[0][:6] == (
             "public.events", "at", "timestamptz", "1 month", "Etc/UTC", 2,
         )  # fmt: skip
 
@@ -91,75 +91,79 @@ def test_everything_is_carried_over(postgres_database: Postgres) -> None:
     ("int", "n", "1000"),
     ("bigint", "n * 1000000000000", "5000000000000"),
 ])  # fmt: skip
-def test_no_row_is_looked_at_under_the_lock(kind: str, value: str, interval: str, postgres_database: Postgres) -> None:
-    postgres_database.execute(f"CREATE TABLE t AS SELECT ({value})::{kind} AS at FROM generate_series(0, 999) n")
+def test_no_row_is_looked_at_under_the_lock(
+    kind: str, value: str, interval: str, any_postgres_database: Postgres
+) -> None:
+    any_postgres_database.execute(f"CREATE TABLE t AS SELECT ({value})::{kind} AS at FROM generate_series(0, 999) n")
     by = BY.model_copy(update={"interval": interval})
-    with patient(postgres_database) as ddl:
+    with patient(any_postgres_database) as ddl:
         ddl.rows("SET client_min_messages = debug1")
         convert(ddl, table_facts(ddl, "t"), by)
         told = "".join(ddl.connection.notices)
         assert 'partition constraint for table "t_before" is implied by existing constraints' in told
         assert 'verifying table "t_before"' not in told.rpartition("ATTACH")[2]
-    assert postgres_database.execute("SELECT count(*) FROM t") == [(1000,)]
+    assert any_postgres_database.execute("SELECT count(*) FROM t") == [(1000,)]
 
 
-def test_who_does_not_let_go_is_named_and_nothing_has_changed(postgres_database: Postgres) -> None:
-    postgres_database.execute("CREATE TABLE events AS SELECT now() AS at")
+def test_who_does_not_let_go_is_named_and_nothing_has_changed(any_postgres_database: Postgres) -> None:
+    any_postgres_database.execute("CREATE TABLE events AS SELECT now() AS at")
     shape = "SELECT relkind::text, relchecks FROM pg_class WHERE relname = 'events'"
-    holder = psycopg2.connect(postgres_database.dsn)
+    holder = psycopg2.connect(any_postgres_database.dsn)
     try:
-        with Ddl(migrated(postgres_database), "test", 0.05, patience_s=0.3) as ddl:
+        with Ddl(migrated(any_postgres_database), "test", 0.05, patience_s=0.3) as ddl:
             facts = table_facts(ddl, TABLE)
             with holder.cursor() as cursor:
                 cursor.execute("SELECT count(*) FROM events")  # and stays in its transaction
             with pytest.raises(RetriableError, match=r"held by pid .* SELECT count"):
                 convert(ddl, facts, BY)
             holder.rollback()
-            assert postgres_database.execute(shape) == [("r", 0)]
+            assert any_postgres_database.execute(shape) == [("r", 0)]
             convert(ddl, facts, BY)
     finally:
         holder.close()
-    assert postgres_database.execute(shape) == [("p", 0)]
+    assert any_postgres_database.execute(shape) == [("p", 0)]
 
 
 def test_a_table_that_is_altered_meanwhile_is_left_as_it_is(
-    postgres_database: Postgres, monkeypatch: pytest.MonkeyPatch
+    any_postgres_database: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def alter(place: str) -> None:
         if place == "partition-checked":
-            postgres_database.execute("ALTER TABLE events ADD COLUMN IF NOT EXISTS more int")
+            any_postgres_database.execute("ALTER TABLE events ADD COLUMN IF NOT EXISTS more int")
 
-    postgres_database.execute("CREATE TABLE events AS SELECT now() AS at")
-    with patient(postgres_database) as ddl:
+    any_postgres_database.execute("CREATE TABLE events AS SELECT now() AS at")
+    with patient(any_postgres_database) as ddl:
         with monkeypatch.context() as patched:
             patched.setattr("millstream_pipelines.retention.convert.reached", alter)
             with pytest.raises(RetriableError, match="was altered while it was to be partitioned; run it again"):
                 convert(ddl, table_facts(ddl, TABLE), BY)
         assert table_facts(ddl, TABLE).shape == "plain"
-        assert postgres_database.execute("SELECT count(*) FROM pg_constraint WHERE conname LIKE 'mill%'") == [(0,)]
+        assert any_postgres_database.execute("SELECT count(*) FROM pg_constraint WHERE conname LIKE 'mill%'") == [(0,)]
         convert(ddl, table_facts(ddl, TABLE), BY)
         assert table_facts(ddl, TABLE).shape == "ranges"
 
 
-def test_an_autovacuum_gives_way(postgres_database: Postgres) -> None:
+def test_an_autovacuum_gives_way(any_postgres_database: Postgres) -> None:
     """It is ended only for who waits longer than deadlock_timeout; this one would take minutes."""
-    postgres_database.execute("CREATE TABLE events AS SELECT now() AS at, g AS id FROM generate_series(1, 100000) g")
-    postgres_database.execute("DELETE FROM events WHERE id % 2 = 0")
-    postgres_database.execute(
+    any_postgres_database.execute(
+        "CREATE TABLE events AS SELECT now() AS at, g AS id FROM generate_series(1, 100000) g"
+    )
+    any_postgres_database.execute("DELETE FROM events WHERE id % 2 = 0")
+    any_postgres_database.execute(
         "ALTER TABLE events SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
     )
-    postgres_database.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+    any_postgres_database.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
     held = "SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'events'::regclass"
     try:
-        postgres_database.execute("SELECT pg_reload_conf()")
+        any_postgres_database.execute("SELECT pg_reload_conf()")
         for _ in range(300):
-            if postgres_database.execute(held) != [(0,)]:
+            if any_postgres_database.execute(held) != [(0,)]:
                 break
             time.sleep(0.1)
-        with Ddl(migrated(postgres_database), "test", 0.1, patience_s=20) as ddl:
+        with Ddl(migrated(any_postgres_database), "test", 0.1, patience_s=20) as ddl:
             convert(ddl, table_facts(ddl, TABLE), BY)
             assert ddl.waited_s > 0
     finally:
-        postgres_database.execute("ALTER SYSTEM RESET autovacuum_naptime")
-        postgres_database.execute("SELECT pg_reload_conf()")
-    assert postgres_database.execute("SELECT count(*) FROM events") == [(50000,)]
+        any_postgres_database.execute("ALTER SYSTEM RESET autovacuum_naptime")
+        any_postgres_database.execute("SELECT pg_reload_conf()")
+    assert any_postgres_database.execute("SELECT count(*) FROM events") == [(50000,)]

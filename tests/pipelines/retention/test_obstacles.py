@@ -24,10 +24,10 @@ from millstream_pipelines.retention.plain import (
 )
 from millstream_pipelines.retention.spans import Grid, Span
 from retained import BY, patient
-from servers.plugin import postgres_database, postgres_server
+from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["any_postgres_database", "newest_postgres_server", "postgres_server"]
 
 GRID = Grid("timestamp", Span.of("1 month"), ZoneInfo("Etc/UTC"))
 NOW = datetime(2026, 11, 23)
@@ -101,9 +101,9 @@ INSERT INTO events VALUES (now(), 1);
 """
 
 
-def test_a_catalog_full_of_obstacles(postgres_database: Postgres) -> None:
-    postgres_database.execute(CATALOG)
-    with patient(postgres_database) as ddl:
+def test_a_catalog_full_of_obstacles(any_postgres_database: Postgres) -> None:
+    any_postgres_database.execute(CATALOG)
+    with patient(any_postgres_database) as ddl:
         facts = table_facts(ddl, "public.events")
         text = "\n".join(plan(ddl, facts, BY))
         for part in (
@@ -121,8 +121,8 @@ def test_a_catalog_full_of_obstacles(postgres_database: Postgres) -> None:
         assert "has no column 'x'" in plan(ddl, facts, BY.model_copy(update={"column": "x"}))[0]
 
 
-def test_values_that_lie_in_no_partition(postgres_database: Postgres) -> None:
-    postgres_database.execute("CREATE TABLE events AS SELECT timestamptz 'infinity' AS at UNION ALL SELECT NULL")
-    with patient(postgres_database) as ddl:
+def test_values_that_lie_in_no_partition(any_postgres_database: Postgres) -> None:
+    any_postgres_database.execute("CREATE TABLE events AS SELECT timestamptz 'infinity' AS at UNION ALL SELECT NULL")
+    with patient(any_postgres_database) as ddl:
         found = plan(ddl, table_facts(ddl, "public.events"), BY)
     assert ["without a value" in found[0], "is infinity" in found[1], len(found)] == [True, True, 2]
