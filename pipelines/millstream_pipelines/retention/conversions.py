@@ -24,12 +24,17 @@ class Conversion:
     verified: int | None
     note: str
     switched_at: datetime | None
+    shape: str | None = None
+    """What the table was like when the copy was begun, and how it was to be cut."""
+    node: int | None = None
+    """The old range's file then: it is another one when the rows were written anew."""
 
 
 def conversion(ddl: Ddl, table: str) -> Conversion | None:
     """Return how far the conversion of a table is; None for one that was never turned."""
     found = ddl.rows(
-        "SELECT table_name, old_name, state, position, copied, verified, note, switched_at "
+        "SELECT table_name, old_name, state, position, copied, verified, note, switched_at, "
+        "shape, node "
         "FROM _millstream.conversions WHERE table_name = %s",
         (full_name(table),),
     )

@@ -7,46 +7,65 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millstream_api.retentionpolicy import PartitionBy
-from millstream_pipelines.errors import DataError, MillstreamError
+from millstream_pipelines.errors import DataError, RetriableError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.abandoning import drop_copy
 from millstream_pipelines.retention.conversions import Conversion, conversion
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
+from millstream_pipelines.retention.keeping_up import SHAPE, Lack, lacking
 from millstream_pipelines.retention.plain import PlainTable
-from millstream_pipelines.retention.plain_reading import bare_path, read_plain
+from millstream_pipelines.retention.plain_reading import bare_path, read_plain, read_shape
 from millstream_pipelines.retention.planning import grid_of
 from millstream_pipelines.retention.spans import Grid, Value
 from millstream_pipelines.retention.split_sql import Splitting, cells_query, pieces
 from millstream_pipelines.warehouses.names import quote_table
 
 _BATCH_ROWS = 20_000
+_TYPES = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s)"
+_NODE = "SELECT pg_relation_filenode(to_regclass(%s))::bigint"
+_TRIGGERS = 2
 _MOST = 1000  # partitions; beyond, planning a query takes noticeably long
+
+
+class AlteredError(RetriableError):
+    """The table is not what it was when the copy was begun: the copy is thrown away and begun anew."""
 
 
 class Copying:
     """One call's work on one table. See `split.advance` for the states."""
 
-    def __init__(self, ddl: Ddl, table: str, by: PartitionBy | None, found: Conversion, now: datetime) -> None:
+    def __init__(self, ddl: Ddl, table: str, by: PartitionBy, found: Conversion, now: datetime) -> None:
         self.ddl, self.name, self._by, self.found, self.now = ddl, table, by, found, now
+        self.look()
+
+    def look(self) -> None:
+        """Read what the table is like now."""
+        ddl, table = self.ddl, self.name
+        self.reread()
         self.facts: TableFacts = table_facts(ddl, table)
-        self.old: Partition | None = next((p for p in self.facts.partitions if p.name == found.old), None)
-        with bare_path(ddl):
-            self.plain: PlainTable = read_plain(ddl, table)
-            self._regname = str(ddl.rows("SELECT to_regclass(%s)::text", (quote_table(table),))[0][0])
-        types = dict(
-            ddl.rows(
-                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s)",
-                (quote_table(table),),
-            )
-        )
+        self.old: Partition | None = next((p for p in self.facts.partitions if p.name == self.found.old), None)
+        self._shape = ""
+        while self._shape != (shape := self.shape()):  # nobody has altered it while it was read
+            self._shape = shape
+            with bare_path(ddl):
+                self.plain: PlainTable = read_plain(ddl, table)
+            types = dict(ddl.rows(_TYPES, (quote_table(table),)))
         key = self.plain.key
         columns = [column.name for column in self.plain.columns if not column.generated]
-        self.sql = Splitting(table, found.old, columns, key, [types[name] for name in key])
+        self.sql = Splitting(table, self.found.old, columns, key, [types[name] for name in key])
+
+    def shape(self) -> str:
+        """Return a text that differs when the columns, or how they are to be cut, have changed."""
+        found = self.ddl.rows(SHAPE, (quote_table(self.name),))[0][0]
+        return f"{found} {self._by.column} {self._by.interval} {self._by.time_zone}"
+
+    def node(self) -> int | None:
+        """Return the file of the old range; it is another one when its rows were written anew."""
+        found: int | None = self.ddl.rows(_NODE, (quote_table(self.found.old),))[0][0]
+        return found
 
     def _grid(self) -> Grid:
-        if self._by is None:
-            raise MillstreamError(f"{self.name}: a split needs partitionBy")
         return grid_of(self.facts, self._by)
 
     def _upper(self) -> Value:
@@ -86,7 +105,9 @@ class Copying:
         def action() -> None:
             for statement in (*self.sql.cleared(), *prepared):
                 ddl.execute(statement)
-            self.set_state("prepared")
+            if self.shape() != self._shape:
+                raise AlteredError(f"{ddl.owner}: {self.name} was altered while its copy was begun; run it again")
+            self.set_state("prepared", shape=self._shape, node=self.node())
 
         ddl.transaction(f"making partitions for {self.found.old}", action)
         self.reread()
@@ -99,22 +120,28 @@ class Copying:
         for constraint in self.plain.constraints:
             if constraint.type == "p" or constraint.name == self.plain.identity_index:
                 return f"ALTER TABLE {target} ADD {constraint.definition}"
-        return next(self._index(one.definition) for one in self.plain.indexes if one.name == self.plain.identity_index)
-
-    def _index(self, definition: str) -> str:
-        """Return the definition of an index of the table as one of the copy."""
-        head, _, rest = definition.partition(f"{self._regname} USING ")
-        unique = "UNIQUE " if head.startswith("CREATE UNIQUE ") else ""
-        return f"CREATE {unique}INDEX ON {quote_table(self.sql.target)} USING {rest}"
+        index = next(one for one in self.plain.indexes if one.name == self.plain.identity_index)
+        return f"CREATE UNIQUE INDEX ON {target} {index.of}"
 
     def is_outgrown(self) -> bool:
-        """Return whether the table has got other columns since the copy was begun."""
-        shape = (
-            "SELECT array_agg(format('%%s %%s', attname, format_type(atttypid, atttypmod)) ORDER BY attnum) "
-            "FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-        )
-        of = [self.ddl.rows(shape, (quote_table(name),))[0][0] for name in (self.name, self.sql.target)]
-        return bool(of[0] != of[1])
+        """Return whether the table has got other columns, or is to be cut in another way, since the copy was begun."""
+        return self.shape() != self.found.shape
+
+    def is_watched(self) -> bool:
+        """Return whether changes of the old range are noted; somebody may have disabled the triggers."""
+        return bool(self.asked(self.sql.watching())[0] == _TRIGGERS)
+
+    def lack(self) -> Lack:
+        """Return what the copy lacks to be like the table."""
+        with bare_path(self.ddl):
+            return lacking(read_shape(self.ddl, self.name), read_shape(self.ddl, self.sql.target))
+
+    def loosen(self) -> bool:
+        """Take away from the copy what the table has no more and rows might break; return whether there was any."""
+        loose = self.lack().loose
+        for statement in loose:
+            self.ddl.together(f"making the copy of {self.found.old} like it", [statement])
+        return bool(loose)
 
     def watch(self) -> None:
         old = quote_table(self.found.old)
@@ -143,33 +170,31 @@ class Copying:
         reached("split-batch")
         if count < _BATCH_ROWS:
             reached("split-copied")
-            self._furnish()
+            self.furnish()
+            reached("split-indexed")
         elif (found.copied // _BATCH_ROWS) % 20 == 0:
             self.renew()
 
-    def _furnish(self) -> None:
-        """Give the copy the other indexes of the table, in the instant in which it equals the old range."""
-        keyed = self._key_index()
-        ddl, target = self.ddl, quote_table(self.sql.target)
-        made = [f"ALTER TABLE {target} ADD {one.definition}" for one in self.plain.constraints if one.type == "u"]
-        made += [self._index(one.definition) for one in self.plain.indexes]
+    def furnish(self) -> None:
+        """Give the copy the indexes and constraints of the table that it lacks; nobody waits for any of it."""
+        ddl, lack = self.ddl, self.lack()
+        for statement in (*lack.loose, *lack.indexes):
+            ddl.together(f"making the copy of {self.found.old} like it", [statement])
 
         def action() -> None:
             ddl.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            if self.renewed() is None:
-                return
-            for statement in made:
-                if statement != keyed:
-                    ddl.execute(statement)
+            self.renewed()
+            for statement in lack.strict:
+                ddl.execute(statement)
             self.set_state("indexed")
 
-        ddl.transaction(f"making indexes for the partitions of {self.name}", action)
-        self.reread()
-        reached("split-indexed")
+        if lack.strict or self.found.state != "indexed":
+            ddl.transaction(f"making indexes and constraints for the partitions of {self.name}", action)
+            self.reread()
 
-    def renew(self) -> int | None:
-        """Bring the noted changes in, in one transaction of their own."""
-        noted: int | None = 0
+    def renew(self) -> int:
+        """Bring the noted changes in, in one transaction of their own; return how many."""
+        noted = 0
 
         def action() -> None:
             nonlocal noted
@@ -181,14 +206,13 @@ class Copying:
         reached("split-renewed")
         return noted
 
-    def renewed(self) -> int | None:
-        """Bring the noted changes in, in the open transaction; return how many, None when all must begin anew."""
+    def renewed(self) -> int:
+        """Bring the noted changes in, in the open transaction; return how many. AlteredError after a TRUNCATE."""
         take, look = self.sql.noted()
         self.ddl.execute(take)
         count, truncated = self.asked(look)
         if truncated:
-            self.set_state("attached")
-            return None
+            raise AlteredError(f"{self.ddl.owner}: {self.found.old} was truncated while it was split")
         for statement in self.sql.renewed():
             self.ddl.execute(statement)
         return int(count)
@@ -226,4 +250,4 @@ def value_of(number: int, grid: Grid) -> Value:
     return moment.replace(tzinfo=UTC) if grid.kind == "timestamptz" else moment
 
 
-__all__ = ["Copying", "value_of"]
+__all__ = ["AlteredError", "Copying", "value_of"]

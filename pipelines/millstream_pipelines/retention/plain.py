@@ -40,6 +40,8 @@ class IndexFacts:
     valid: bool = True
     columns: tuple[str, ...] = ()
     comment: str | None = None
+    of: str = ""
+    """The definition behind the table's name, `USING …`."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from typing import Any
 
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.plain import (
@@ -54,7 +54,10 @@ SELECT i.relname, pg_get_indexdef(x.indexrelid), x.indisunique, x.indisvalid,
   ARRAY(SELECT a.attname::text FROM unnest(x.indkey::int2[]) WITH ORDINALITY k (number, place)
         JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number
         WHERE k.place <= x.indnkeyatts ORDER BY k.place) END,
-  obj_description(x.indexrelid, 'pg_class')
+  obj_description(x.indexrelid, 'pg_class'),
+  substr(pg_get_indexdef(x.indexrelid), length(format('CREATE %%sINDEX %%I ON %%s%%s ',
+    CASE WHEN x.indisunique THEN 'UNIQUE ' END, i.relname, CASE WHEN i.relkind = 'I' THEN 'ONLY ' END,
+    x.indrelid::regclass)) + 1)
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
 WHERE x.indrelid = %(t)s::regclass
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x'))
@@ -149,30 +152,41 @@ def bare_path(ddl: Ddl) -> Iterator[None]:
             ddl.rows("SELECT set_config('search_path', %s, false)", (before,))
 
 
+def _reading(ddl: Ddl, table: str) -> Callable[[str], list[tuple[Any, ...]]]:
+    t = {"t": quote_table(table)}
+    return lambda sql: [tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in ddl.rows(sql, t)]
+
+
+_SHAPE: dict[str, tuple[Any, str]] = {
+    "columns": (ColumnFacts, _COLUMNS), "constraints": (Constraint, _CONSTRAINTS), "indexes": (IndexFacts, _INDEXES),
+}  # fmt: skip
+_MORE: dict[str, tuple[Any, str]] = {
+    "incoming": (Incoming, _INCOMING), "triggers": (TriggerFacts, _TRIGGERS), "policies": (Policy, _POLICIES),
+    "grants": (Grant, _GRANTS),
+}  # fmt: skip
+
+
+def read_shape(ddl: Ddl, table: str) -> PlainTable:
+    """Return the table's columns, constraints and indexes alone. The search path must be empty (`bare_path`)."""
+    read = _reading(ddl, table)
+    found: dict[str, Any] = {name: tuple(kind(*row) for row in read(sql)) for name, (kind, sql) in _SHAPE.items()}
+    return PlainTable(table, **found)
+
+
 def read_plain(ddl: Ddl, table: str) -> PlainTable:
     """Return what the table is and has. The search path must be empty (`bare_path`)."""
-    t = {"t": quote_table(table)}
-
-    def read(sql: str) -> list[tuple[object, ...]]:
-        return [tuple(tuple(v) if isinstance(v, list) else v for v in row) for row in ddl.rows(sql, t)]
-
+    read = _reading(ddl, table)
     names = ("owner", "owned", "version", "persistence", "typed", "extension", "tablespace", "comment", "storage",
              "row_security", "forced_security", "replica_identity", "identity_index", "has_own_grants")  # fmt: skip
-    found: dict[str, object] = dict(zip(names, read(_TABLE)[0], strict=True))
+    found: dict[str, Any] = dict(zip(names, read(_TABLE)[0], strict=True))
     views = read(_VIEWS)
-    for name, kind, sql in (
-        ("columns", ColumnFacts, _COLUMNS), ("constraints", Constraint, _CONSTRAINTS),
-        ("indexes", IndexFacts, _INDEXES), ("incoming", Incoming, _INCOMING),
-        ("triggers", TriggerFacts, _TRIGGERS), ("policies", Policy, _POLICIES),
-        ("grants", Grant, _GRANTS),
-    ):  # fmt: skip
-        found[name] = tuple(kind(*row) for row in read(sql))  # type: ignore[arg-type]  # as the query says
-    found["views"] = tuple(ViewFacts(*row[:4]) for row in views if row[4] == "v")  # type: ignore[arg-type]
+    for name, (kind, sql) in (_SHAPE | _MORE).items():
+        found[name] = tuple(kind(*row) for row in read(sql))
+    found["views"] = tuple(ViewFacts(*row[:4]) for row in views if row[4] == "v")
     found["matviews"] = tuple(row[0] for row in views if row[4] == "m")
     for name, sql in _NAMES.items():
         found[name] = tuple(row[0] for row in read(sql))
-    known = {field.name for field in fields(PlainTable)}
-    return PlainTable(table, **{name: value for name, value in found.items() if name in known})  # type: ignore[arg-type]
+    return PlainTable(table, **found)
 
 
-__all__ = ["bare_path", "read_plain"]
+__all__ = ["bare_path", "read_plain", "read_shape"]

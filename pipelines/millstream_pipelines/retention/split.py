@@ -7,16 +7,17 @@ transaction of what it tells. attached → prepared → copying → indexed → 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millstream_api.retentionpolicy import PartitionBy
-from millstream_pipelines.errors import DataError
+from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import conversion_sql
 from millstream_pipelines.retention.conversions import conversion
 from millstream_pipelines.retention.convert import finish
-from millstream_pipelines.retention.copying import Copying
+from millstream_pipelines.retention.copying import AlteredError, Copying
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.ondemand import full_name
@@ -25,6 +26,7 @@ from millstream_pipelines.warehouses.names import quote, quote_table
 
 _SHORT = 1000  # noted rows that may wait for the lock
 _ROUNDS = 20
+_ANEW = 3  # times that a copy is begun in one call
 
 
 def advance(
@@ -45,8 +47,15 @@ def advance(
         return _Split(ddl, name, by, found, now or datetime.now(UTC)).go(time.monotonic() + budget_s, grace)
 
 
+class _LookAgainError(Exception):
+    """Somebody has altered the table in a way that the copy can follow."""
+
+
 class _Split(Copying):
     """The steps in their order."""
+
+    _node: int | None = None
+    """The old range's file when it was compared."""
 
     def go(self, deadline: float, grace: timedelta) -> str:
         if self.found.state == "switched":
@@ -55,8 +64,37 @@ class _Split(Copying):
         if self.old is None:
             self.drop_copy()
             return self.note("ended", f"{self.found.old} is no partition of {self.name} any more; nothing to split")
-        if self.found.state != "attached" and self.is_outgrown():
-            self.drop_copy()
+        for _ in range(_ANEW):
+            try:
+                if self.found.state != "attached" and self.is_outgrown():
+                    self._anew()
+                return self._steps(deadline)
+            except AlteredError:
+                self._anew()
+            except MillstreamError as error:
+                if self.found.state != "attached" and self.is_outgrown():
+                    self._anew()
+                elif self.found.state == "attached" or not self.loosen():
+                    raise self._explained(error) from error
+        return f"{self.name} is altered again and again; the next run goes on with its split"
+
+    def _explained(self, error: MillstreamError) -> MillstreamError:
+        """Return the error, with what to do where the table has a constraint that its own rows may break."""
+        loose = [one.name for one in self.plain.constraints if one.type == "c" and not one.validated]
+        if not isinstance(error, DataError) or not loose:
+            return error
+        do = "; ".join(f"ALTER TABLE {quote_table(self.name)} VALIDATE CONSTRAINT {quote(name)}" for name in loose)
+        return DataError(
+            f"{error}. Partitions must fulfil what is NOT VALID on the table, too; correct the rows and {do}, or drop "
+            f"it until {self.found.old} is split",
+            reason=error.reason,
+        )
+
+    def _anew(self) -> None:
+        self.drop_copy()
+        self.look()
+
+    def _steps(self, deadline: float) -> str:
         if self.found.state == "attached" and (refusal := self.prepare()):
             return self.note("whole", refusal)
         if self.found.state == "prepared":
@@ -65,8 +103,13 @@ class _Split(Copying):
             if time.monotonic() >= deadline:
                 return f"{self.found.copied} rows of {self.found.old} are copied; the next run goes on"
             self.copy()
-        self._verify()
-        return self._switch()
+        for _ in range(_ROUNDS):
+            self.furnish()
+            if self._node is None or self._node != self.node():
+                self._verify()
+            with suppress(_LookAgainError):
+                return self._switch()
+        return f"{self.name} is altered again and again; the next run goes on with its split"
 
     def _keys(self, parts: list[Piece]) -> None:
         """Give the partitions the table's foreign keys, so that nothing must be looked at when they are attached."""
@@ -88,23 +131,27 @@ class _Split(Copying):
 
     def _verify(self) -> None:
         """Compare the copy with the old range in one snapshot, the noted changes brought in."""
-        if self.found.state != "indexed":
-            return
-        ddl, found = self.ddl, self.found
         self._keys(self._parts())
+        ddl, found = self.ddl, self.found
         columns = [column.name for column in self.plain.columns]
         seen: list[Any] = []
 
         def action() -> None:
             seen.clear()
             ddl.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            if self.renewed() is not None:
-                seen.extend(self.asked(self.sql.content(name, columns)) for name in (found.old, self.sql.target))
-                self.set_state("indexed", verified=seen[0][0])
+            ddl.execute(f"LOCK TABLE ONLY {quote_table(found.old)} IN ACCESS SHARE MODE")  # rewritten before, or not
+            self._node = self.node()
+            self.renewed()
+            seen.extend(self.asked(self.sql.content(name, columns)) for name in (found.old, self.sql.target))
+            self.set_state("indexed", verified=seen[0][0])
 
         ddl.transaction(f"comparing the partitions with {found.old}", action)
         self.reread()
-        if seen and seen[0] != seen[1]:
+        if seen[0] != seen[1]:
+            if self._node != found.node or not self.is_watched() or self.is_outgrown():
+                raise AlteredError(
+                    f"{ddl.owner}: the rows of {found.old} were changed past the trigger that follows them"
+                )
             self.drop_copy()
             raise DataError(
                 f"{ddl.owner}: the copy of {found.old} has {seen[1][0]} rows and hash {seen[1][1]}, the table has "
@@ -114,14 +161,17 @@ class _Split(Copying):
             )
         reached("split-verified")
 
+    def _settled(self) -> None:
+        """Under the locks of the switch: raise where the table is not what was copied and compared."""
+        if self.is_outgrown() or not self.is_watched():
+            raise AlteredError(f"{self.ddl.owner}: {self.name} was altered while it was split")
+        if self.node() != self._node or self.lack():
+            raise _LookAgainError
+
     def _switch(self) -> str:
-        if self.found.state != "indexed":  # somebody truncated the table meanwhile
-            return f"{self.found.old} was truncated; the next run copies it anew"
+        """Put the partitions in the old range's place; return what was done."""
         for _ in range(_ROUNDS):
-            noted = self.renew()
-            if noted is None:
-                return f"{self.found.old} was truncated; the next run copies it anew"
-            if noted < _SHORT:
+            if self.renew() < _SHORT:
                 break
         ddl, parts, found = self.ddl, self._parts(), self.found
         incoming = self.plain.incoming
@@ -130,8 +180,8 @@ class _Split(Copying):
         def action() -> None:
             for statement in conversion_sql.locks(self.name, others):
                 ddl.execute(statement)
-            if self.renewed() is None:
-                return
+            self._settled()
+            self.renewed()
             for statement in (
                 *conversion_sql.incoming_off(incoming),
                 *self.sql.switched(parts, self.facts.kind),
@@ -144,8 +194,6 @@ class _Split(Copying):
         ddl.transaction(f"putting partitions in the place of {found.old}", action, (quote_table(self.name), *others))
         self.reread()
         reached("split-switched")
-        if self.found.state != "switched":
-            return f"{found.old} was truncated; the next run copies it anew"
         finish(ddl, self.name)
         ddl.alone(f"counting {self.name} for the planner", f"ANALYZE {quote_table(self.name)}")
         reached("split-settled")

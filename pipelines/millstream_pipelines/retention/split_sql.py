@@ -132,6 +132,11 @@ class Splitting:
             f"ALTER TABLE {old} ENABLE ALWAYS TRIGGER {_TRIGGER}_all",
         ]
 
+    def watching(self) -> str:
+        """Return the query for how many of the triggers are there and on."""
+        of = f"tgrelid = to_regclass({literal(quote_table(self.old))}) AND tgenabled = 'A'"
+        return f"SELECT count(*) FROM pg_trigger WHERE {of} AND tgname IN ('{_TRIGGER}', '{_TRIGGER}_all')"
+
     def batch(self, after: Sequence[str] | None, rows: int) -> str:
         """Return the query that copies the rows after a key; its row: how many, and the last one's key."""
         where = ""

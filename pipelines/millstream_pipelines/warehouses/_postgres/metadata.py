@@ -150,6 +150,10 @@ _MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE _millstream.conversions ADD COLUMN touched_at timestamptz NOT NULL DEFAULT now();
     """,
+    # What a table was like when its copy was begun, since people alter it meanwhile.
+    """
+    ALTER TABLE _millstream.conversions ADD COLUMN shape text, ADD COLUMN node bigint;
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
