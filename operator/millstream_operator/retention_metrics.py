@@ -13,14 +13,18 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from millstream_api.schedule import Cron
 from millstream_operator.queue import Key
 from millstream_operator.reconcile.observed import instant
 from millstream_operator.reconcile.outcome import RetainFacts
+from millstream_operator.reconcile.ticks import ticks
+from millstream_operator.reconcile.validation import Problem, parsed
 
 Body = dict[str, Any]
 
 STATES = ("live", "detached", "waiting", "archived", "dropped", "held")
 _POLICY = ("namespace", "policy")
+_DUE = 10  # scheduled times that are counted
 _TABLE = (*_POLICY, "table")
 
 
@@ -73,13 +77,10 @@ class RetentionGauges(Collector):
         dropped = CounterMetricFamily(
             "millstream_dropped_bytes", "Bytes that have left the warehouse.", labels=list(_TABLE)
         )
-        success = GaugeMetricFamily(
-            "millstream_retention_success_age_seconds", "Time since a run did all it should.", labels=list(_POLICY)
-        )
+        standing = _Standing()
         for body in self._policies():
             policy, status = [body["metadata"]["namespace"], body["metadata"]["name"]], body.get("status", {})
-            if status.get("lastSuccessAt"):
-                success.add_metric(policy, (now - instant(status["lastSuccessAt"])).total_seconds())
+            standing.add(policy, body, now)
             for table in status.get("plan", {}).get("tables", []):
                 where = [*policy, table["name"]]
                 for state in STATES:
@@ -90,7 +91,47 @@ class RetentionGauges(Collector):
                 pending.add_metric(where, table.get("pendingBytes", 0))
                 archived.add_metric(where, table.get("archivedBytes", 0))
                 dropped.add_metric(where, table.get("droppedBytes", 0))
-        yield from (partitions, horizon, oldest, pending, archived, dropped, success)
+        yield from (partitions, horizon, oldest, pending, archived, dropped, *standing.families)
+
+
+class _Standing:
+    """What is said of a policy as a whole."""
+
+    def __init__(self) -> None:
+        self._success = _of_policy("retention_success_age_seconds", "Time since a run did all it should.")
+        self._due = _of_policy("retention_runs_due", f"Scheduled times since then, {_DUE} at most; 0 while suspended.")
+        self._blocked = _of_policy("retention_blocked_steps", "Due steps that something stands in the way of.")
+        self._planned = _of_policy("retention_planned_bytes", "Bytes that the plan takes out of the warehouse.")
+        self._differ = _of_policy("archive_mismatches", "Archives that the last run read back and found different.")
+        self._ready = _of_policy("retention_ready", "1 where the policy is Ready, 0 where not; and why.", "reason")
+        self.families = (self._success, self._due, self._blocked, self._planned, self._differ, self._ready)
+
+    def add(self, policy: list[str], body: Body, now: datetime) -> None:
+        status = body.get("status", {})
+        if status.get("lastSuccessAt"):
+            self._success.add_metric(policy, (now - instant(status["lastSuccessAt"])).total_seconds())
+        self._due.add_metric(policy, _due(body, now))
+        plan = status.get("plan", {})
+        self._blocked.add_metric(policy, plan.get("blocked", 0))
+        self._planned.add_metric(policy, plan.get("bytes", 0))
+        self._differ.add_metric(policy, status.get("lastRun", {}).get("verifyFailures", 0))
+        ready = next((item for item in status.get("conditions", []) if item["type"] == "Ready"), None)
+        if ready is not None and ready["status"] != "Unknown":
+            self._ready.add_metric([*policy, ready["reason"]], float(ready["status"] == "True"))
+
+
+def _due(body: Body, now: datetime) -> int:
+    """Return the scheduled times since a run did all it should; of a new policy, since it was made."""
+    spec = body.get("spec", {})
+    since = body.get("status", {}).get("lastSuccessAt") or body["metadata"]["creationTimestamp"]
+    schedule = parsed(Cron, spec.get("schedule", {}))
+    if spec.get("suspend") or isinstance(schedule, Problem):
+        return 0
+    return len(ticks(schedule, instant(since), now, _DUE))
+
+
+def _of_policy(name: str, text: str, *more: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"millstream_{name}", text, labels=[*_POLICY, *more])
 
 
 def _gauge(name: str, text: str) -> GaugeMetricFamily:

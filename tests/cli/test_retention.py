@@ -107,6 +107,7 @@ def test_what_is_wrong_is_said(millstream: Callable, policies: Callable) -> None
         (("restore", *flights, *stretch), "nothing of table raw.flights has left the warehouse"),
         (("restore", *flights, "--from", "yesterday", "--to", "2013-01-01"), "from is 'yesterday'; write"),
         (("restore", *flights, "--from", "2012-01-01"), "restore needs --from and --to"),
+        (("restore", *flights, "--from", "2013-01-01", "--to", "2012-01-01"), "restore: `from` must be before `to`"),
         (("query", *flights, "SELECT 1"), "nothing of table raw.flights has left the warehouse"),
         (("abandon", "-f", path, "--table", "raw flights"), "--table is 'raw flights'; write schema.table"),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from prometheus_client import generate_latest
 
 from api.manifests import body, retention_spec
@@ -34,9 +35,12 @@ def test_gauges_follow_the_newest_report() -> None:
     numbers = table(name="raw.numbers", horizon="3000000", oldest="-5")
     status: dict[str, Any] = {
         "lastSuccessAt": (now - timedelta(hours=2)).isoformat(),
-        "plan": {"tables": [flights.to_json(), numbers.to_json()]},
+        "plan": {"tables": [flights.to_json(), numbers.to_json()], "blocked": 4, "bytes": 4096},
+        "lastRun": {"verifyFailures": 1},
+        "conditions": [{"type": "Ready", "status": "False", "reason": "ChecksFailed"}],
     }
-    policies = [body("RetentionPolicy", "keep", retention_spec(), status=status)]
+    spec = retention_spec(schedule={"cron": "@hourly"})
+    policies = [body("RetentionPolicy", "keep", spec, status=status)]
     metrics = Metrics()
     metrics.registry.register(RetentionGauges(lambda: policies))
     found = shown(metrics)
@@ -54,6 +58,11 @@ def test_gauges_follow_the_newest_report() -> None:
         for name in ("partition_horizon", "oldest_row_age")
     }
     assert days == {"partition_horizon": 90, "oldest_row_age": 400}
+    assert found[f"millstream_retention_runs_due{{{WHERE}}}"] == 2  # it runs hourly
+    assert found[f"millstream_retention_blocked_steps{{{WHERE}}}"] == 4
+    assert found[f"millstream_retention_planned_bytes{{{WHERE}}}"] == 4096
+    assert found[f"millstream_archive_mismatches{{{WHERE}}}"] == 1
+    assert found[f'millstream_retention_ready{{{WHERE},reason="ChecksFailed"}}'] == 0
     assert round(found[f"millstream_retention_success_age_seconds{{{WHERE}}}"] / 3600) == 2
     assert not [name for name in found if "raw.numbers" in name and "_seconds" in name]  # no time in its bounds
     policies.clear()
@@ -74,3 +83,23 @@ def test_counters_add_up_and_vanish_with_the_policy() -> None:
     assert len(shown(metrics)) == 4
     metrics.forget(key)
     assert shown(metrics) == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "due"),
+    [
+        ({"schedule": {"cron": "30 2 * * *"}}, {}, 5),  # made five days ago, and no run has done what it should
+        ({"schedule": {"cron": "30 2 * * *"}, "suspend": True}, {}, 0),
+        ({"schedule": {"cron": "61 2 * * *"}}, {}, 0),  # it has no times; it is not Ready
+        ({"schedule": {"cron": "* * * * *"}}, {}, 10),
+        ({"schedule": {"cron": "* * * * *"}}, {"lastSuccessAt": "in a minute, by a clock that is ahead"}, 0),
+    ],
+)
+def test_how_many_runs_are_due(spec: dict[str, Any], status: dict[str, Any], due: int) -> None:
+    now = datetime.now(UTC)
+    made = (now - timedelta(days=5)).isoformat()
+    status = {name: (now + timedelta(minutes=1)).isoformat() for name in status}
+    found = body("RetentionPolicy", "keep", retention_spec(**spec), status=status, creationTimestamp=made)
+    metrics = Metrics()
+    metrics.registry.register(RetentionGauges(lambda: [found]))
+    assert shown(metrics)[f"millstream_retention_runs_due{{{WHERE}}}"] == due

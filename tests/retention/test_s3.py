@@ -57,6 +57,26 @@ def test_archives_in_a_bucket(postgres_database: Postgres, s3_server: S3, s3_buc
     assert left == {"from=2013-11-01T04-00-00Z"}, "which is younger"
 
 
+def test_a_dry_run_asks_for_the_archive_and_plans_without_it(
+    postgres_database: Postgres, s3_server: S3, s3_bucket: str
+) -> None:
+    """A policy whose archive is wrong says so when it is applied, not in its first night."""
+    postgres_database.execute(FLIGHTS)
+    months(postgres_database, 9, 9)
+    secret = {"accessKeyId": s3_server.access_key, "secretAccessKey": s3_server.secret_key}
+    place = {"url": f"s3://{s3_bucket}/dw", "endpoint": s3_server.endpoint, "region": s3_server.region}
+    wrong = carried_out(
+        postgres_database, spec(archive=place | {"url": "s3://no-such-bucket/dw"}), NOW, secret, dryRun=True
+    )
+    assert (wrong.exit_code, wrong.reason) == (78, "InvalidConfiguration"), wrong.message
+    assert "archive: the bucket of url 's3://no-such-bucket/dw' does not exist; check url and endpoint" in wrong.message
+    assert wrong.retention is not None
+    assert {step.step for step in wrong.retention.plan} >= {"create", "detach"}
+    assert [table.outcome for table in wrong.retention.tables] == ["done"]
+    right = carried_out(postgres_database, spec(archive=place), NOW, secret, dryRun=True)
+    assert (right.exit_code, list((s3_server.folder / s3_bucket).rglob("*"))) == (0, []), right.message
+
+
 def test_a_wrong_key_is_named(postgres_database: Postgres, s3_server: S3, s3_bucket: str) -> None:
     postgres_database.execute(FLIGHTS)
     months(postgres_database, 9, 9)

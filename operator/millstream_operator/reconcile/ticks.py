@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
-from millstream_api.pipeline import Schedule
+from millstream_api.schedule import Cron
 
 _MACROS = {
     "@yearly": "0 0 1 1 *",
@@ -27,7 +27,7 @@ _MACROS = {
 _CLOCK_CHANGE = timedelta(hours=3)  # more than any zone turns its clock back, in wall time
 
 
-def ticks(schedule: Schedule, after: datetime, until: datetime, limit: int) -> list[datetime]:
+def ticks(schedule: Cron, after: datetime, until: datetime, limit: int) -> list[datetime]:
     """Return the newest `limit` scheduled times with after < time <= until, in UTC, oldest first."""
     zone = ZoneInfo(schedule.time_zone)
     first, last = (moment.astimezone(zone).replace(tzinfo=None) for moment in (after, until))

@@ -101,6 +101,8 @@ def _carried_out(planned: Planned, arguments: argparse.Namespace) -> RunReport:
             options = RetentionOptions(restore=Restore.model_validate(wanted))
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:
+                raise ConfigurationError(f"restore: {first['msg'].removeprefix('Value error, ')}") from error
             raise ConfigurationError(
                 f"restore: {first['loc'][0]} is '{first['input']}'; write a table as schema.table, and a bound as a "
                 "day, a time or a number, such as 2013-01-01, 2013-01-01T05:00:00Z or 100000"

@@ -133,7 +133,9 @@ def _retained(request: RetentionRequest) -> RunReport:
             _attempt(run, failures, run.announce)
         planned = _planned([run for run in runs if run.failure is None], failures)
         approved = _approved(request, planned)
-        if not request.options.dry_run:
+        if request.options.dry_run:
+            failures += _unreached(request)
+        else:
             release(ddl, request.identity, [item.name for item in chosen])
             swept = sweep(ddl, request.identity, {item.name: item.by for item in chosen})
             for run in runs:
@@ -146,6 +148,17 @@ def _retained(request: RetentionRequest) -> RunReport:
     if report.retention is not None:
         report.retention.erasures = [item.told().model_copy(update={"archives": []}) for item in erasures]
     return report
+
+
+def _unreached(request: RetentionRequest) -> list[MillstreamError]:
+    """Return why the archive cannot be used: better known when a policy is applied than in its first night."""
+    try:
+        store = archive_store(request)
+        if store is not None:
+            store.reach()
+    except Exception as error:
+        return [as_millstream(error)]
+    return []
 
 
 def _attempt(run: TableRun, failures: list[MillstreamError], action: Callable[[], None]) -> None:

@@ -38,6 +38,10 @@ class ArchiveStore:
         config = configured(ParquetConfig, {"url": archive.url, **wanted}, secret, f"{owner} archive")
         self._store = open_store(config, f"{owner} archive")
 
+    def reach(self) -> None:
+        """Ask the place for what it holds. MillstreamError, as of any use of it, when it refuses or does not answer."""
+        self._store.folders("")
+
     def put(self, key: str, path: Path) -> StoredObject:
         """Put a file, piece by piece, and return what was put."""
         digest, size = hashlib.sha256(), 0

@@ -10,7 +10,7 @@ import pytest
 
 from api.manifests import Body, body, ready, retention_spec, warehouse_spec
 from api.pipelines import conditions, kinds, live_cronjob, message
-from api.policies import ARCHIVE, SECRET, WAREHOUSE, as_facts, ended, env, made, report, table, view
+from api.policies import ARCHIVE, SECRET, WAREHOUSE, as_facts, ended, env, made, report, view
 from millstream_operator.reconcile import retentionpolicy
 from millstream_operator.reconcile.observed import Context, PlanFacts, SecretFacts
 from millstream_operator.reconcile.outcome import Outcome
@@ -293,22 +293,3 @@ def test_a_finished_restore_keeps_no_plan(ctx: Context) -> None:
     plans = (PlanFacts("restores", "2026-02-01T00:00:00Z"),)
     outcome = retentionpolicy.reconcile(view(status=status, plans=plans, restores=(restore,)), ctx)
     assert [ref.name for ref in outcome.delete] == ["restores"]
-
-
-def test_tables_that_are_not_there_yet_are_named(ctx: Context) -> None:
-    status, dry_run = planned(ctx)
-    unborn = table(name="raw.flihgts", live=0, archived=0, dropped=0, message="waits for its first load")
-    told = replace(dry_run, report=report(tables=[table(horizon="2027-01-01"), unborn]))
-    outcome = retentionpolicy.reconcile(view(jobs=(told,)), ctx)
-    assert message(outcome).endswith("0 step(s) planned; raw.flihgts waits for its first load")
-    assert "waits" not in message(retentionpolicy.reconcile(view(status=status, jobs=(dry_run,)), ctx))
-
-
-def test_of_tables_that_failed_nothing_is_claimed(ctx: Context) -> None:
-    lost = table(live=0, archived=0, outcome="failed", message="there is no such column")
-    first = made(retentionpolicy.reconcile(view(retention_spec(archive=ARCHIVE), secret=SECRET), ctx))
-    failed = as_facts(first, report(78, "there is no such column", tables=[lost]))
-    outcome = retentionpolicy.reconcile(view(retention_spec(archive=ARCHIVE), secret=SECRET, jobs=(failed,)), ctx)
-    told = conditions(outcome)
-    assert (told["Archived"], told["Blocked"]) == (("Unknown", "NotChecked"), ("Unknown", "NotChecked"))
-    assert "not known of raw.flights" in message(outcome, "Archived")
