@@ -14,7 +14,7 @@ from pathlib import Path
 from millstream_api import Endpoint, RunPlan
 from millstream_api.retention_options import RetentionOptions
 from millstream_api.retentionpolicy import Archive, RetentionPolicySpec
-from millstream_pipelines.retention.archive import Range, archive
+from millstream_pipelines.retention.archive import ToArchive, archive
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.definitions import definition
 from millstream_pipelines.retention.records import Retired
@@ -40,7 +40,7 @@ class Work:
         """Archive the table, as a run does, and prove it; return the archive's bytes."""
         with Ddl(self._config, OWNER, 1) as ddl:
             ends = {"low": None, "high": None, "time_zone": "Etc/UTC"}
-            wanted = Range(
+            wanted = ToArchive(
                 self._table, self._table, 1, _COLUMN, "timestamptz", **ends, ddl=definition(ddl, self._table)
             )
             made = archive(self._config, OWNER, self._store, wanted)
@@ -49,7 +49,7 @@ class Work:
 
     def restore(self) -> int:
         """Bring the archive back into the schema `back`, and prove it."""
-        record = Retired(0, self._table, self._table, 1, _COLUMN, "timestamptz", None, None, "Etc/UTC", "dropped",
+        record = Retired(self._table, self._table, 1, _COLUMN, "timestamptz", None, None, "Etc/UTC", 0, "dropped",
                          manifest=self._noted.read_text())  # fmt: skip
         with Ddl(self._config, OWNER, 1) as ddl:
             restoring = Restoring(ddl, self._config, self._store, "back", datetime.now(UTC), "bench")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from millstream_api.retentionpolicy import Archive
-from millstream_pipelines.retention.archive import Range
+from millstream_pipelines.retention.archive import ToArchive
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from servers.postgres import Postgres
@@ -49,7 +49,7 @@ def folder_store(folder: Path) -> ArchiveStore:
     return ArchiveStore(Archive(url=f"file://{folder}"), {}, OWNER)
 
 
-def whole(table: str, **more: Any) -> Range:
+def whole(table: str, **more: Any) -> ToArchive:
     """Return a table as a range without ends."""
     given = {"oid": 1, "column": "at", "kind": "timestamptz", "low": None, "high": None, "time_zone": "Etc/UTC"}
-    return Range(**({"table": table, "partition": table} | given | more))
+    return ToArchive(**({"table": table, "partition": table} | given | more))

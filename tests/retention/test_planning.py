@@ -108,7 +108,7 @@ def test_what_is_made_ahead(
 
 def test_a_digest_names_what_cannot_be_undone() -> None:
     facts = cut("date", *MONTHS)
-    away = Retired(1, TABLE, "raw.t_a", 1, "at", "date", "2013-01-01", "2013-02-01", "Etc/UTC", "detached",
+    away = Retired(TABLE, "raw.t_a", 1, "at", "date", "2013-01-01", "2013-02-01", "Etc/UTC", 1, "detached",
                    detached_at=datetime(2013, 8, 1, tzinfo=UTC))  # fmt: skip
     told = [step.told() for step in plan_table(TableState(facts, [away]), policy(), NOW)]
     assert [(step.step, step.irreversible) for step in told] == [("drop", True)]

@@ -1,13 +1,13 @@
 """An archive of one partition: exported, put, read back from the store by another engine, compared; then the manifest.
 
-Layout: `<url>/<schema>.<table>/from=<first value>/<attempt>/part-00000.parquet` and `_manifest.json` beside it. An
-attempt has a folder of its own, so what a killed one left is never mistaken for a part of another.
+Layout: `<url>/<schema>.<table>/from=<first value>/<warehouse>-<attempt>/part-00000.parquet`, `_manifest.json` beside
+it. An attempt has a folder of its own, so what a killed one left is never mistaken for a part of another; its name says
+whose it is, so warehouses may share a url.
 """
 
 from __future__ import annotations
 
 import tempfile
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,25 +18,17 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.columns import ArchivedColumn, Content
 from millstream_pipelines.retention.export import Sink, export
 from millstream_pipelines.retention.manifest import Manifest
+from millstream_pipelines.retention.ranges import PartitionRange
 from millstream_pipelines.retention.readback import ReadBack
 from millstream_pipelines.retention.sessions import Sessions
-from millstream_pipelines.retention.spans import Kind
 from millstream_pipelines.retention.store import ArchiveStore, StoredObject
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 
 
 @dataclass(frozen=True)
-class Range:
+class ToArchive(PartitionRange):
     """Which rows are archived: those of a detached partition."""
 
-    table: str
-    partition: str
-    oid: int
-    column: str
-    kind: Kind
-    low: str | None
-    high: str | None
-    time_zone: str
     ddl: tuple[str, ...] = ()
     source: str = ""
     """The table whose rows are archived in place of the partition's: what an erasure has left of an archive."""
@@ -56,7 +48,7 @@ def archive(
     config: PostgresConfig,
     owner: str,
     store: ArchiveStore,
-    wanted: Range,
+    wanted: ToArchive,
     announce: Callable[[str], None] = lambda folder: None,
     sessions: Sessions | None = None,
 ) -> Manifest:
@@ -67,7 +59,7 @@ def archive(
     if sessions is None:
         with Sessions(config, owner) as sessions:
             return archive(config, owner, store, wanted, announce, sessions)
-    folder = f"{wanted.folder}/{uuid.uuid4().hex}"
+    folder = f"{wanted.folder}/{store.new_attempt()}"
     announce(folder)
     attempt = _Attempt(store, folder, wanted.partition, sessions)
     try:
@@ -79,9 +71,8 @@ def archive(
     reached("read-back")
     columns = tuple(replace(item, generated=item.generated or item.name in wanted.generated) for item in found.columns)
     manifest = Manifest(
-        wanted.table, wanted.partition, wanted.oid, wanted.column, wanted.kind, wanted.low, wanted.high,
-        wanted.time_zone, columns, wanted.ddl, found.content, tuple(attempt.put), folder, _now(), wanted.supersedes,
-        wanted.erased,
+        *wanted.terms, columns, wanted.ddl, found.content, tuple(attempt.put), folder, _now(), wanted.supersedes,
+        wanted.erased, store.warehouse,
     )  # fmt: skip
     store.put_new(manifest.key, manifest.document())
     reached("manifest-written")
@@ -129,4 +120,4 @@ def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-__all__ = ["Range", "archive"]
+__all__ = ["ToArchive", "archive"]

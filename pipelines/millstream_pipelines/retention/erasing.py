@@ -190,14 +190,14 @@ class Erasing:
         return found
 
     def _sweep(self) -> None:
-        """Delete what killed attempts have left: objects without a manifest."""
+        """Delete what killed attempts of this warehouse have left: objects without a manifest."""
         for folder, keys in self._attempts().items():
-            if f"{folder}/{NAME}" not in keys and self.store is not None:
+            if self.store is not None and self.store.is_ours(folder) and f"{folder}/{NAME}" not in keys:
                 self.store.delete(keys)
 
     def _strangers(self) -> list[str]:
-        """Return, for the receipt, archives of the table that no record names, as of another warehouse."""
-        return [f"archive {folder}" for folder, keys in self._attempts().items() if f"{folder}/{NAME}" in keys]
+        """Return, for the receipt, what lies there for a table of this name and no record names: mostly another's."""
+        return [f"archive {folder}" for folder in self._attempts()]
 
 
 def _full(table: str) -> str:

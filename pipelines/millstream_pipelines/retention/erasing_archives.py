@@ -18,7 +18,7 @@ from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
-from millstream_pipelines.retention.archive import Range, archive
+from millstream_pipelines.retention.archive import ToArchive, archive
 from millstream_pipelines.retention.condition import Condition
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.export import content
@@ -92,15 +92,9 @@ class Rewriting:
         keys = self.store.keys(folder.rpartition("/")[0] if in_force else old)
         records_here = (*records.retired(self.ddl, receipt.table), *records.restored(self.ddl, receipt.table))
         named = {folder, *(item.manifest.rpartition("/")[0] for item in records_here if item.manifest)}
-        kept = named | self._of_others(keys, judged.supersedes, {old, *named})
-        self.store.delete(key for key in keys if key.rpartition("/")[0] not in kept)
+        gone = {old, *(found for key in keys if self.store.is_ours(found := key.rpartition("/")[0]))} - named
+        self.store.delete(key for key in keys if key.rpartition("/")[0] in gone)
         removed(self.ddl, receipt, judged.key)
-
-    def _of_others(self, keys: Sequence[str], superseded: str, known: set[str]) -> set[str]:
-        """Return the folders of archives that replace something else: another warehouse may share the store."""
-        folders = {key.rpartition("/")[0] for key in keys if key.endswith(f"/{manifests.NAME}")} - known
-        found = {folder: manifests.read(self.store, f"{folder}/{manifests.NAME}") for folder in folders}
-        return {folder for folder, manifest in found.items() if manifest.supersedes != superseded}
 
     def _judged(self, key: str, condition: Condition, rows: int, held: int) -> Judged:
         return Judged(key, rows, held, condition.holds if held else (), at=_spoken(self.now))
@@ -134,9 +128,8 @@ class Rewriting:
                 raise translated(error, owner, f"erasing in {before.key}") from error
 
     def _archived(self, before: Manifest, name: str, erased: Sequence[tuple[Condition, int]]) -> Manifest:
-        span = Range(
-            before.table, before.partition, before.oid, before.column, before.kind, before.low, before.high,
-            before.time_zone, before.ddl, source=name, supersedes=before.key,
+        span = ToArchive(
+            *before.terms, before.ddl, source=name, supersedes=before.key,
             erased=(*before.erased, *_told(erased, self.now)),
             generated=frozenset(item.name for item in before.columns if item.generated),
         )  # fmt: skip

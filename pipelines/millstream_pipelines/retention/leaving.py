@@ -9,7 +9,7 @@ from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
-from millstream_pipelines.retention.archive import Range, archive
+from millstream_pipelines.retention.archive import ToArchive, archive
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.definitions import definition
 from millstream_pipelines.retention.export import columns_of, content
@@ -41,9 +41,8 @@ class Leaving:
         ddl = self.ddl
         if isinstance(step.subject, Partition):
             oid = ddl.rows("SELECT to_regclass(%s)::oid::bigint", (quote_table(step.partition),))[0][0]
-            record = Retired(0, step.table, step.partition, oid, facts.column, facts.kind, step.low, step.high,
-                             time_zone,
-                             "retiring", step.why, step.rows, step.bytes)  # fmt: skip
+            record = Retired(step.table, step.partition, oid, facts.column, facts.kind, step.low, step.high, time_zone,
+                             0, "retiring", step.why, step.rows, step.bytes)  # fmt: skip
             record = records.begin(ddl, self.policy, record)
             reached("retiring")
         else:
@@ -59,8 +58,7 @@ class Leaving:
     def archive(self, record: Retired) -> Retired:
         """Archive a detached partition and prove it."""
         store = self._store()
-        wanted = Range(record.table, record.partition, record.oid, record.column, record.kind, record.low, record.high,
-                       record.time_zone, definition(self.ddl, record.partition))  # fmt: skip
+        wanted = ToArchive(*record.terms, definition(self.ddl, record.partition))
         manifest = archive(
             self.config, self.ddl.owner, store, wanted, lambda folder: records.attempting(self.ddl, record, folder),
             self.sessions,
@@ -78,11 +76,17 @@ class Leaving:
         if self.store is None:
             return
         for record_id, folder in records.leftovers(self.ddl, table):
-            self._delete(self.store, folder)
+            if not self.store.is_of_another(folder):
+                self._delete(self.store, folder)
             records.forget(self.ddl, record_id, folder)
 
     def _delete(self, store: ArchiveStore, folder: str) -> None:
-        """Delete an archive: its manifest first, so that half an archive is never trusted."""
+        """Delete an archive: its manifest first, so that half an archive is never trusted. DataError for another's."""
+        if store.is_of_another(folder):
+            raise DataError(
+                f"{self.ddl.owner}: '{folder}' in '{store.shown}' is an archive of another warehouse: it stays",
+                reason="ArchiveMismatch",
+            )
         store.delete([f"{folder}/{manifests.NAME}"])
         store.delete(store.keys(folder))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.retention.columns import ArchivedColumn, Content
-from millstream_pipelines.retention.spans import Kind
+from millstream_pipelines.retention.ranges import PartitionRange
 from millstream_pipelines.retention.store import ArchiveStore, NoSuchObjectError, StoredObject
 
 NAME = "_manifest.json"
@@ -18,17 +18,12 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """All that is needed to trust, query or restore an archive. `folder` is the attempt's, relative to the url."""
+class Manifest(PartitionRange):
+    """All that is needed to trust, query or restore an archive. `folder` is the attempt's, relative to the url.
 
-    table: str
-    partition: str
-    oid: int
-    column: str
-    kind: Kind
-    low: str | None
-    high: str | None
-    time_zone: str
+    `warehouse`: whose archive it is; empty where it was written before warehouses had names.
+    """
+
     columns: tuple[ArchivedColumn, ...]
     ddl: tuple[str, ...]
     content: Content
@@ -37,6 +32,7 @@ class Manifest:
     verified_at: str
     supersedes: str = ""
     erased: tuple[dict[str, Any], ...] = field(default=())
+    warehouse: str = ""
 
     @property
     def key(self) -> str:
@@ -54,6 +50,7 @@ class Manifest:
             {
                 "version": _VERSION,
                 "writer": f"millstream {version('millstream')}",
+                "warehouse": self.warehouse,
                 "table": self.table,
                 "partition": self.partition,
                 "oid": self.oid,
@@ -76,19 +73,26 @@ class Manifest:
 
 
 def read(store: ArchiveStore, key: str) -> Manifest:
-    """Return the manifest of that key. DataError when it is not there or cannot be read: its rows are not safe."""
+    """Return the manifest of that key. DataError when it is not there, cannot be read, or is another warehouse's."""
     where = f"archive '{store.shown}', '{key}'"
     try:
         document = json.loads(store.read(key))
         if document["version"] != _VERSION:
             raise DataError(f"{where}: manifest version {document['version']}; this release reads {_VERSION}")
+        whose = document.get("warehouse", "")
+        if whose and store.warehouse and whose != store.warehouse:
+            raise DataError(
+                f"{where} is an archive of another warehouse ({whose}; this one is {store.warehouse}); nothing is done "
+                "to it, and nothing is dropped because of it",
+                reason="ArchiveMismatch",
+            )
         span = document["range"]
         return Manifest(
             document["table"], document["partition"], document["oid"], span["column"], span["kind"], span["from"],
             span["to"], span["timeZone"], tuple(ArchivedColumn(**item) for item in document["columns"]),
             tuple(document["ddl"]), Content.from_json(document["content"]),
             tuple(StoredObject(**item) for item in document["objects"]), document["folder"], document["verifiedAt"],
-            document["supersedes"], tuple(document["erased"]),
+            document["supersedes"], tuple(document["erased"]), whose,
         )  # fmt: skip
     except NoSuchObjectError as error:
         raise DataError(f"{where} is gone; nothing that relies on it is dropped", reason="ArchiveMissing") from error

@@ -38,10 +38,10 @@ def query(request: RetentionRequest, table: str, start: str | None, end: str | N
     """
     import duckdb
 
-    store = archive_store(request)
-    if store is None:
-        raise ConfigurationError(f"{request.owner} names no archive")
     with opened(request, warehouse_config(request)) as ddl:
+        store = archive_store(request, ddl)
+        if store is None:
+            raise ConfigurationError(f"{request.owner} names no archive")
         found = overlapping(ddl, table, start, end)
     kept = [manifests.read(store, item.manifest) for item in found if item.manifest and item.state != "expired"]
     if not kept:

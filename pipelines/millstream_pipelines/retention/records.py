@@ -9,31 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.spans import Kind, Value, parsed
+from millstream_pipelines.retention.ranges import PartitionRange
 
 State = Literal["retiring", "detached", "archived", "dropped", "expired", "restored"]
 
 _FIELDS = (
-    "id, table_name, partition, oid, column_name, kind, low, high, time_zone, state, why, rows, bytes, manifest, "
+    "table_name, partition, oid, column_name, kind, low, high, time_zone, id, state, why, rows, bytes, manifest, "
     " archive_url, archive_bytes, detached_at, archived_at, verified_at, dropped_at, restored_at, content_hash"
 )
 
 
 @dataclass(frozen=True)
-class Retired:
+class Retired(PartitionRange):
     """A range that has begun to leave."""
 
     id: int
-    table: str
-    partition: str
-    oid: int
-    column: str
-    kind: Kind
-    low: str | None
-    high: str | None
-    time_zone: str
     state: State
     why: str = ""
     rows: int | None = None
@@ -49,19 +42,14 @@ class Retired:
     content_hash: str | None = None
 
     @property
-    def low_value(self) -> Value | None:
-        """The first value of its range."""
-        return None if self.low is None else parsed(self.low, self.kind)
-
-    @property
-    def high_value(self) -> Value | None:
-        """The first value behind its range."""
-        return None if self.high is None else parsed(self.high, self.kind)
-
-    @property
     def is_here(self) -> bool:
         """Whether its table is still in the warehouse."""
         return self.state in ("retiring", "detached", "archived")
+
+
+def warehouse_name(ddl: Ddl) -> str:
+    """Return the name under which this warehouse's archives lie: it goes where the records go, with a dump too."""
+    return UUID(ddl.rows("SELECT id::text FROM _millstream.warehouse")[0][0]).hex
 
 
 def retired(ddl: Ddl, table: str) -> list[Retired]:
@@ -158,5 +146,5 @@ def advancing(record: Retired, state: State, at: datetime, **more: Any) -> tuple
 
 __all__ = [
     "Retired", "State", "advance", "advancing", "attempting", "begin", "forget", "leftovers", "restored", "retired",
-    "tables",
+    "tables", "warehouse_name",
 ]  # fmt: skip

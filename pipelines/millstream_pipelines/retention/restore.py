@@ -48,7 +48,7 @@ def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
     assert wanted is not None  # noqa: S101 - who calls has looked
     wanted = wanted.model_copy(update={"table": full_name(wanted.table)})
     with opened(request, config) as ddl:
-        store, now = archive_store(request), moment(request, ddl)
+        store, now = archive_store(request, ddl), moment(request, ddl)
         rows = 0
         with alone(ddl, wanted.table):
             chosen = overlapping(ddl, wanted.table, wanted.from_, wanted.to)

@@ -21,6 +21,7 @@ from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, digest
 from millstream_pipelines.retention.receipts import receipts
+from millstream_pipelines.retention.records import warehouse_name
 from millstream_pipelines.retention.saving import Saving
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.retention.tables import TableRun
@@ -89,10 +90,10 @@ def warehouse_config(request: RetentionRequest) -> PostgresConfig:
     )
 
 
-def archive_store(request: RetentionRequest) -> ArchiveStore | None:
-    """Return the place of the policy's archives; None where it has none."""
-    archive = request.policy.archive
-    return None if archive is None else ArchiveStore(archive, request.secrets.get("archive", {}), request.owner)
+def archive_store(request: RetentionRequest, ddl: Ddl) -> ArchiveStore | None:
+    """Return the place of the policy's archives of this warehouse; None where it has none."""
+    archive, secret = request.policy.archive, request.secrets.get("archive", {})
+    return None if archive is None else ArchiveStore(archive, secret, request.owner, warehouse_name(ddl))
 
 
 def opened(request: RetentionRequest, config: PostgresConfig) -> Ddl:
@@ -125,8 +126,8 @@ def _retained(request: RetentionRequest) -> RunReport:
     with opened(request, config) as ddl:
         now = moment(request, ddl)
         chosen = in_order(ddl, chosen_tables(ddl, request.policy))
-        policy = spoken_for(ddl, request.policy, chosen)
-        runs = [TableRun(ddl, config, request.identity, policy, item, archive_store(request), now) for item in chosen]
+        policy, store = spoken_for(ddl, request.policy, chosen), archive_store(request, ddl)
+        runs = [TableRun(ddl, config, request.identity, policy, item, store, now) for item in chosen]
         failures: list[MillstreamError] = []
         swept: list[str] = []
         for run in runs:
@@ -134,7 +135,7 @@ def _retained(request: RetentionRequest) -> RunReport:
         planned = _planned([run for run in runs if run.failure is None], failures)
         approved = _approved(request, planned)
         if request.options.dry_run:
-            failures += _unreached(request)
+            failures += _unreached(store)
         else:
             release(ddl, request.identity, [item.name for item in chosen])
             swept = sweep(ddl, request.identity, {item.name: item.by for item in chosen})
@@ -150,10 +151,9 @@ def _retained(request: RetentionRequest) -> RunReport:
     return report
 
 
-def _unreached(request: RetentionRequest) -> list[MillstreamError]:
+def _unreached(store: ArchiveStore | None) -> list[MillstreamError]:
     """Return why the archive cannot be used: better known when a policy is applied than in its first night."""
     try:
-        store = archive_store(request)
         if store is not None:
             store.reach()
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,13 @@ class NoSuchObjectError(Exception):
 
 
 class ArchiveStore:
-    """The place of a policy's archives. Keys are relative to its url. Errors name the url, never a secret."""
+    """The place of a policy's archives. Keys are relative to its url. Errors name the url, never a secret.
 
-    def __init__(self, archive: Archive, secret: Mapping[str, str], owner: str) -> None:
-        self.shown = archive.url
+    `warehouse` names whose archives they are, among those of others at the same url; empty for one who only looks.
+    """
+
+    def __init__(self, archive: Archive, secret: Mapping[str, str], owner: str, warehouse: str = "") -> None:
+        self.shown, self.warehouse = archive.url, warehouse
         wanted = {name: value for name, value in (("endpoint", archive.endpoint), ("region", archive.region)) if value}
         config = configured(ParquetConfig, {"url": archive.url, **wanted}, secret, f"{owner} archive")
         self._store = open_store(config, f"{owner} archive")
@@ -41,6 +45,18 @@ class ArchiveStore:
     def reach(self) -> None:
         """Ask the place for what it holds. MillstreamError, as of any use of it, when it refuses or does not answer."""
         self._store.folders("")
+
+    def new_attempt(self) -> str:
+        """Return the name of a new attempt's folder, which says whose it is."""
+        return "-".join(part for part in (self.warehouse, uuid.uuid4().hex) if part)
+
+    def is_ours(self, folder: str) -> bool:
+        """Return whether an attempt's folder is by its name of this warehouse."""
+        return bool(self.warehouse) and _owner(folder) == self.warehouse
+
+    def is_of_another(self, folder: str) -> bool:
+        """Return whether an attempt's folder is by its name of another warehouse; older ones have no such name."""
+        return _owner(folder) not in ("", self.warehouse)
 
     def put(self, key: str, path: Path) -> StoredObject:
         """Put a file, piece by piece, and return what was put."""
@@ -85,6 +101,10 @@ class ArchiveStore:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are gone are no error."""
         self._store.remove(list(keys))
+
+
+def _owner(folder: str) -> str:
+    return folder.rpartition("/")[2].rpartition("-")[0]
 
 
 __all__ = ["ArchiveStore", "NoSuchObjectError", "StoredObject"]

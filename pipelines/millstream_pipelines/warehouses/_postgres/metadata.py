@@ -154,6 +154,14 @@ _MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE _millstream.conversions ADD COLUMN shape text, ADD COLUMN node bigint;
     """,
+    # Whose archives are whose, where several warehouses share a url. An older runner, which takes a missing fingerprint
+    # for nothing to compare, must fail instead.
+    """
+    CREATE TABLE _millstream.warehouse (
+        id uuid NOT NULL DEFAULT gen_random_uuid(), the_only boolean PRIMARY KEY DEFAULT true CHECK (the_only));
+    INSERT INTO _millstream.warehouse DEFAULT VALUES;
+    ALTER TABLE _millstream.retired DROP COLUMN fingerprint;
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
