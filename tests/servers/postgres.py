@@ -27,7 +27,7 @@ _USER = "millstream"
 _RUN_AS = "nobody"  # PostgreSQL refuses to run as root; this user exists everywhere
 _DSN_NAMES = {"database": "dbname"}
 # A test's data need not survive a power cut; waiting for the disk would be most of a test's time.
-_SETTINGS = {
+SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -91,36 +91,36 @@ Crash = Callable[[signal.Signals], None]
 
 
 @contextmanager
-def serving(listen: str = "0.0.0.0", programs: Path | None = None) -> Iterator[Postgres]:
+def serving(listen: str = "0.0.0.0", release: Path | None = None) -> Iterator[Postgres]:
     """Start a server with a data folder of its own and end it with the block, or with this process.
 
-    `programs`: the folder of another release's programs, such as `newest()`.
+    `release`: the folder of another release's programs, such as `newest()`.
     """
-    with _running(listen, _SETTINGS, programs) as (server, _):
+    with _running(listen, SETTINGS, release) as (server, _):
         yield server
 
 
 @contextmanager
 def crashing() -> Iterator[tuple[Postgres, Crash]]:
     """Start a server that keeps what it committed, and yield it with its crash: SIGQUIT or SIGKILL, and a new start."""
-    with _running("127.0.0.1", _SETTINGS | _DURABLE) as running:
+    with _running("127.0.0.1", SETTINGS | _DURABLE) as running:
         yield running
 
 
 @contextmanager
-def _running(listen: str, settings: dict[str, str], programs: Path | None = None) -> Iterator[tuple[Postgres, Crash]]:
-    programs = programs or _programs()
+def _running(listen: str, settings: dict[str, str], release: Path | None = None) -> Iterator[tuple[Postgres, Crash]]:
+    release = release or programs()
     with server_folder("postgres") as folder:
         server = Postgres("127.0.0.1", free_port(), _USER, secrets.token_hex(8))
-        _initialise(programs, folder, server.password)
+        _initialise(release, folder, server.password)
         own = {"port": str(server.port), "listen_addresses": listen, "unix_socket_directories": str(folder)}
         flags = [word for name, value in (settings | own).items() for word in ("-c", f"{name}={value}")]
-        command = [*_unprivileged(), str(programs / "postgres"), "-D", str(folder / "data"), *flags]
+        command = [*unprivileged(), str(release / "postgres"), "-D", str(folder / "data"), *flags]
         running: list[Started] = []
 
         def begin() -> None:
             running[:] = [start("postgres", command, folder / "postgres.log", tied=True, cwd=folder)]
-            wait_until(lambda: _answers(server), "PostgreSQL", 30, needs=running, logs=folder)
+            wait_until(lambda: answers(server), "PostgreSQL", 30, needs=running, logs=folder)
 
         def crash(number: signal.Signals) -> None:
             os.kill(running[0].pid, number)
@@ -140,7 +140,7 @@ def _running(listen: str, settings: dict[str, str], programs: Path | None = None
             stop(running, grace_s=1.0)
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """Return the folder with the newest PostgreSQL programs of this machine."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     return found[-1].parent if found else newest()
@@ -163,21 +163,27 @@ def newest() -> Path:
     return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
-def _initialise(programs: Path, folder: Path, password: str) -> None:
+def own_folder(folder: Path) -> None:
+    """Give a folder to the user that servers run as."""
     if os.getuid() == 0:
         shutil.chown(folder, _RUN_AS)
+
+
+def _initialise(release: Path, folder: Path, password: str) -> None:
+    own_folder(folder)
     secret = folder / "password"
     secret.write_text(password)
     options = ["--username", _USER, "--pwfile", str(secret), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
     data = folder / "data"
-    run([*_unprivileged(), programs / "initdb", "-D", data, "--no-sync", *options], "creating a PostgreSQL server")
+    run([*unprivileged(), release / "initdb", "-D", data, "--no-sync", *options], "creating a PostgreSQL server")
     secret.unlink()
     with (data / "pg_hba.conf").open("a") as access:
         # Pods come from the node's address, which differs from run to run.
         access.write("host all all 0.0.0.0/0 scram-sha-256\nhost replication all 0.0.0.0/0 scram-sha-256\n")
 
 
-def _unprivileged() -> list[str]:
+def unprivileged() -> list[str]:
+    """Return what a command begins with so that it does not run as root, which some servers refuse to."""
     if os.getuid() != 0:
         return []
     user = pwd.getpwnam(_RUN_AS)
@@ -185,7 +191,8 @@ def _unprivileged() -> list[str]:
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--pdeathsig=KILL", "--"]
 
 
-def _answers(server: Postgres) -> bool:
+def answers(server: Postgres) -> bool:
+    """Say whether the server takes connections."""
     try:
         server.execute("SELECT 1")
     except psycopg2.OperationalError:

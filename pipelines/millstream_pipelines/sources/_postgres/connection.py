@@ -18,6 +18,7 @@ import psycopg2
 from psycopg2.extensions import make_dsn
 
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.pooler import with_own_session
 
 if TYPE_CHECKING:
     from millstream_pipelines.sources._postgres.config import PostgresConfig
@@ -36,6 +37,7 @@ _NAME = re.compile(r'(database|role) "[^"]*" does not exist', re.I)
 _ACCESS = re.compile(r"no pg_hba\.conf entry|permission denied for database", re.I)
 _TLS = re.compile(r"does not support SSL|certificate|invalid sslmode|private key file", re.I)
 _OPTION = re.compile(r"invalid connection option|invalid dsn|invalid port number|unrecognized configuration", re.I)
+_STARTUP = re.compile(r"unsupported startup parameter", re.I)  # PgBouncer's words
 
 # Classes of SQLSTATE: 08 connection, 40 rollback, 53 resources, 55P03 lock, 57 operator, 58 system.
 _RETRIABLE = ("08", "40", "53", "55", "57", "58")
@@ -89,6 +91,13 @@ def _interval_s(config: PostgresConfig) -> int:
     return min(10, max(1, config.network_timeout_seconds // 6))
 
 
+def session_of(config: PostgresConfig, owner: str) -> Any:
+    """Open a session, in autocommit. ConfigurationError where a pooler keeps none; the driver's errors stay its own."""
+    where = f"{config.host}:{config.port}/{config.database}"
+    place = (config.host, config.port, config.database, config.user)
+    return with_own_session(lambda: psycopg2.connect(dsn_of(config)), place, owner, where)
+
+
 class Control:
     """The connection that asks questions. Opens at the first one."""
 
@@ -125,7 +134,7 @@ class Control:
 
     def _opened(self) -> Any:
         if self._connection is None or self._connection.closed:
-            connection = psycopg2.connect(dsn_of(self.config))
+            connection = session_of(self.config, self.owner)
             connection.set_session(readonly=True, autocommit=True)
             with connection.cursor() as cursor:
                 cursor.execute("; ".join(session_settings(self.config)))
@@ -142,6 +151,12 @@ def explained(
     if secret:
         text = text.replace(secret, "***")
     where = f"{owner}: {config.host}:{config.port}/{config.database}" + (f", stream '{about}'" if about else "")
+    if "conflict with recovery" in text:
+        return RetriableError(
+            f"{where}: the replica ended the read, to go on with its replay ({text}); set hot_standby_feedback = on "
+            "there, or a longer max_standby_streaming_delay, or read the primary",
+            reason="ReplicaConflict",
+        )
     if sqlstate == "57014":
         limit = f"statementTimeoutSeconds is {config.statement_timeout_seconds:g}"
         return RetriableError(f"{where}: the query was cancelled ({text}); {limit}")
@@ -166,6 +181,11 @@ def _connecting(text: str, where: str, config: PostgresConfig) -> MillstreamErro
         return ConfigurationError(f"{where}: {text}; check user, database and the server's pg_hba.conf")
     if _TLS.search(text):
         return ConfigurationError(f"{where}: {text}; sslmode is '{config.sslmode}', certificates go under options")
+    if _STARTUP.search(text):
+        return ConfigurationError(
+            f"{where}: {text}; a pooler takes no such parameter: leave it out of options and set it for the role "
+            "(ALTER ROLE … SET), or connect to the server itself. `ignore_startup_parameters` would drop it silently"
+        )
     if _OPTION.search(text):
         return ConfigurationError(f"{where}: {text}; options are libpq connection parameters")
     return RetriableError(f"{where}: {text}")
@@ -204,4 +224,6 @@ def literal(value: str) -> str:
     return f" E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in quoted else f"'{quoted}'"
 
 
-__all__ = ["SESSION", "Control", "dsn_of", "explained", "hang_up", "identifier", "literal", "session_settings"]
+__all__ = [
+    "SESSION", "Control", "dsn_of", "explained", "hang_up", "identifier", "literal", "session_of", "session_settings",
+]  # fmt: skip

@@ -19,7 +19,7 @@ from millstream_pipelines.batch import MAX_BATCH_ROWS, Position
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.raw_copy import HEADER, TRAILER
 from millstream_pipelines.schema import Column, Schema
-from millstream_pipelines.sources._postgres.connection import dsn_of, explained, hang_up, session_settings
+from millstream_pipelines.sources._postgres.connection import explained, hang_up, session_of, session_settings
 from millstream_pipelines.sources._postgres.cursor import Cursor
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ class RawRows:
         return None if row is None else row[0]
 
     def _connect(self) -> None:
-        self._connection = psycopg2.connect(dsn_of(self._config))
+        self._connection = session_of(self._config, self._owner)
         self._connection.set_client_encoding("UTF8")  # `options` may have said otherwise
-        self._connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        self._connection.set_session(isolation_level="REPEATABLE READ", readonly=True, autocommit=False)
         with self._connection.cursor() as cursor:
             cursor.execute("; ".join(session_settings(self._config)))
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
 
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, RetriableError
+from millstream_pipelines.pooler import with_own_session
 
 
 class PostgresConfig(BaseModel):
@@ -46,36 +47,48 @@ class PostgresConfig(BaseModel):
 def connect(config: PostgresConfig, owner: str) -> Connection:
     """Open a connection, in a transaction at the first statement.
 
-    Raises ConfigurationError for a wrong login or database (names the Secret's keys, never a value), RetriableError
-    when the server is away.
+    Raises ConfigurationError for a wrong login or database (names the Secret's keys, never a value) and for a pooler
+    that keeps no session, RetriableError when the server is away or is a standby, which takes no writes.
     """
-    password = config.password.get_secret_value() if config.password else None
     where = f"{config.host}:{config.port}/{config.database}"
+    place = (config.host, config.port, config.database, config.user)
     try:
-        connection: Connection = psycopg2.connect(
-            host=config.host,
-            port=config.port,
-            dbname=config.database,
-            user=config.user,
-            password=password,
-            sslmode=config.sslmode,
-            connect_timeout=config.connect_timeout_seconds,
-            application_name=_APPLICATION,
-            keepalives_idle=_idle_s(config),
-            keepalives_interval=_interval_s(config),
-            keepalives_count=3,
-            # Keepalives only watch a connection that waits. What was sent and is not acknowledged, the system would
-            # send again for a quarter of an hour.
-            tcp_user_timeout=config.network_timeout_seconds * 1000,
-            client_encoding="UTF8",
-            options=_options(config),
-        )
+        connection: Connection = with_own_session(lambda: _opened(config), place, owner, where)
+        if one(connection, f"{_settings(config)}; SELECT pg_is_in_recovery()")[0]:
+            connection.close()
+            raise RetriableError(
+                f"{owner}: {where} is a standby, which takes no writes: give the address of the primary, or one that "
+                "follows it (after a failover this ends by itself)",
+                reason="ReadOnly",
+            )
+        connection.autocommit = False
     except psycopg2.Error as error:
         raise _connect_error(error, owner, where, config.user) from None
     except ValueError:  # NUL or a lone surrogate, which no message of the driver should repeat
         raise ConfigurationError(
             f"{owner}: host, database, user or password holds a character that PostgreSQL cannot take"
         ) from None
+    return connection
+
+
+def _opened(config: PostgresConfig) -> Connection:
+    connection: Connection = psycopg2.connect(
+        host=config.host,
+        port=config.port,
+        dbname=config.database,
+        user=config.user,
+        password=config.password.get_secret_value() if config.password else None,
+        sslmode=config.sslmode,
+        connect_timeout=config.connect_timeout_seconds,
+        application_name=_APPLICATION,
+        keepalives_idle=_idle_s(config),
+        keepalives_interval=_interval_s(config),
+        keepalives_count=3,
+        # Keepalives only watch a connection that waits. What was sent and is not acknowledged, the system would
+        # send again for a quarter of an hour.
+        tcp_user_timeout=config.network_timeout_seconds * 1000,
+        client_encoding="UTF8",
+    )
     return connection
 
 
@@ -90,24 +103,34 @@ def _interval_s(config: PostgresConfig) -> int:
     return min(10, max(1, config.network_timeout_seconds // 6))
 
 
-def _options(config: PostgresConfig) -> str:
+def _settings(config: PostgresConfig) -> str:
     """Return the session's settings: what the load protocol relies on, whatever the role's defaults are.
 
-    The server, too, must notice that a pod is gone: its locks would wait for the system's two hours.
+    Statements, not `options` of the connection: poolers refuse those. The server, too, must notice that a pod is gone:
+    its locks would wait for the system's two hours.
     """
-    return (
-        f"-c lock_timeout={config.lock_timeout_seconds}s -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres "
-        r"-c default_transaction_isolation=read\ committed "
-        f"-c synchronous_commit={'on' if config.synchronous_commit else 'off'} "
-        f"-c tcp_keepalives_idle={_idle_s(config)} -c tcp_keepalives_interval={_interval_s(config)} "
-        f"-c tcp_keepalives_count=3 -c tcp_user_timeout={min(60, config.network_timeout_seconds) * 1000}"
-    )
+    settings = {
+        "lock_timeout": f"{config.lock_timeout_seconds}s",
+        "timezone": "UTC",
+        "datestyle": "ISO",
+        "intervalstyle": "postgres",
+        "default_transaction_isolation": "read committed",
+        "synchronous_commit": "on" if config.synchronous_commit else "off",
+        "tcp_keepalives_idle": _idle_s(config),
+        "tcp_keepalives_interval": _interval_s(config),
+        "tcp_keepalives_count": 3,
+        "tcp_user_timeout": min(60, config.network_timeout_seconds) * 1000,
+    }
+    return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
+
+
+_LOGIN_REFUSED = ("password authentication failed", "no password supplied", "sasl authentication failed")
 
 
 def _connect_error(error: Exception, owner: str, where: str, user: str) -> MillstreamError:
     text = " ".join(str(error).split())
     lower = text.lower()
-    if "password authentication failed" in lower or "no password supplied" in lower:
+    if any(words in lower for words in _LOGIN_REFUSED):
         return ConfigurationError(
             f"{owner}: {where} refuses the login of user '{user}': check the keys 'user' and 'password' of the Secret",
             reason="LoginRefused",
