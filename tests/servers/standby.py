@@ -1,6 +1,7 @@
 """A read replica of a running server: pg_basebackup, streaming, hot standby."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,11 +33,25 @@ def following(primary: Postgres, **settings: str) -> Iterator[Postgres]:
 
 def replayed(primary: Postgres, replica: Postgres) -> bool:
     """Say whether the replica has everything that the primary has committed."""
-    ((written,),) = primary.execute("SELECT pg_current_wal_flush_lsn()::text")
-    return bool(replica.execute(f"SELECT pg_last_wal_replay_lsn() >= '{written}'")[0][0])
+    return bool(replica.execute(f"SELECT pg_last_wal_replay_lsn() >= '{_written(primary)}'")[0][0])
 
 
-def received(primary: Postgres, replica: Postgres) -> bool:
-    """Say whether the replica has got everything, be it replayed or not."""
-    ((written,),) = primary.execute("SELECT pg_current_wal_flush_lsn()::text")
-    return bool(replica.execute(f"SELECT pg_last_wal_receive_lsn() >= '{written}'")[0][0])
+def is_held_up(primary: Postgres, replica: Postgres) -> bool:
+    """Say whether the replica has got everything and does not get on with replaying it."""
+    written, seen = _written(primary), []
+    for _ in range(2):
+        time.sleep(0.2)
+        seen += replica.execute(
+            f"SELECT pg_last_wal_receive_lsn() >= '{written}', pg_last_wal_replay_lsn() < '{written}', "
+            "pg_last_wal_replay_lsn()::text"
+        )
+    return seen[0] == seen[1] and seen[0][:2] == (True, True)
+
+
+def _written(primary: Postgres) -> str:
+    """Return where the log ends, all before it being on disk: commits of the tests' servers do not wait for that."""
+    primary.execute(
+        "DO $$ BEGIN PERFORM set_config('synchronous_commit', 'on', true), "
+        "pg_logical_emit_message(true, 'millstream', ''); END $$"
+    )
+    return str(primary.execute("SELECT pg_current_wal_flush_lsn()::text")[0][0])
