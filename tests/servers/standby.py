@@ -1,7 +1,6 @@
 """A read replica of a running server: pg_basebackup, streaming, hot standby."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,18 +33,6 @@ def following(primary: Postgres, **settings: str) -> Iterator[Postgres]:
 def replayed(primary: Postgres, replica: Postgres) -> bool:
     """Say whether the replica has everything that the primary has committed."""
     return bool(replica.execute(f"SELECT pg_last_wal_replay_lsn() >= '{_written(primary)}'")[0][0])
-
-
-def is_held_up(primary: Postgres, replica: Postgres) -> bool:
-    """Say whether the replica has got everything and does not get on with replaying it."""
-    written, seen = _written(primary), []
-    for _ in range(2):
-        time.sleep(0.2)
-        seen += replica.execute(
-            f"SELECT pg_last_wal_receive_lsn() >= '{written}', pg_last_wal_replay_lsn() < '{written}', "
-            "pg_last_wal_replay_lsn()::text"
-        )
-    return seen[0] == seen[1] and seen[0][:2] == (True, True)
 
 
 def _written(primary: Postgres) -> str:
