@@ -32,6 +32,11 @@ def referring(ddl: Ddl, error: MillstreamError) -> str:
     return f"constraint {name} of table {table}"
 
 
+def still_refers(key: str) -> str:
+    """Return what is said of a foreign key, `constraint a of table b`, whose rows refer to a range."""
+    return f"{key}, which still refers to its rows"
+
+
 def depending(error: MillstreamError) -> str:
     """Return what depends on a table that was to be dropped, as `view v depends on …`; empty where nothing does."""
     cause = error.__cause__
@@ -43,8 +48,8 @@ def depending(error: MillstreamError) -> str:
 def standing(ddl: Ddl, error: MillstreamError) -> str:
     """Return which object of the database refused a step; empty where it failed for another reason."""
     if by := referring(ddl, error):
-        return f"{by}, which still refers to its rows"
+        return still_refers(by)
     return depending(error)
 
 
-__all__ = ["depending", "referring", "standing"]
+__all__ = ["depending", "referring", "standing", "still_refers"]

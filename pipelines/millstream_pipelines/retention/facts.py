@@ -48,6 +48,8 @@ class TableFacts:
     """Whether it is cut by lists of values; each of its partitions takes some that follow one another."""
     within: str = ""
     """What holds for all its rows since it is a partition itself, as SQL."""
+    shut: str = ""
+    """The role that we log in as, where it may make no tables in its schema."""
 
     @property
     def horizon(self) -> Value | None:
@@ -60,7 +62,8 @@ _TABLE = """
 SELECT c.relkind, c.relispartition, p.partstrat, p.partnatts, p.partexprs IS NOT NULL, a.attname,
   format_type(a.atttypid, a.atttypmod), p.partdefid <> 0, coalesce(pg_get_partition_constraintdef(c.oid), ''),
   (SELECT u.partstrat FROM pg_inherits i JOIN pg_partitioned_table u ON u.partrelid = i.inhparent
-   WHERE i.inhrelid = c.oid)
+   WHERE i.inhrelid = c.oid), c.relowner::regrole::text, pg_has_role(c.relowner, 'USAGE'),
+  has_schema_privilege(c.relnamespace, 'CREATE'), current_user
 FROM pg_class c LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
 WHERE c.oid = to_regclass(%s)
@@ -89,7 +92,7 @@ def table_facts(ddl: Ddl, table: str, time_as: TimeAs | None = None) -> TableFac
     found = ddl.rows(_TABLE, (quoted,))
     if not found:
         return TableFacts(table, "missing")
-    relkind, is_partition, strategy, width, expressions, column, type_name, default, within, above = found[0]
+    relkind, is_partition, strategy, width, expressions, column, type_name, default, within, above, *access = found[0]
     owner = others.owner_of(ddl, table)
     if owner == others.TIMESCALE:
         return TableFacts(table, "hypertable")
@@ -105,13 +108,17 @@ def table_facts(ddl: Ddl, table: str, time_as: TimeAs | None = None) -> TableFac
     if why := _unfit(strategy, width, expressions, column, type_name, kind, time_as):
         return TableFacts(table, "foreign", why=why)
     assert kind is not None  # noqa: S101 - what has none is unfit
+    role, is_ours, may_create, login = access
+    if not is_ours:
+        return TableFacts(table, "foreign", why=f"it belongs to role {role}; log in as that role or as a member of it")
     try:
         parts = sorted(_partitions(ddl, quoted, time_as or kind), key=_order)
     except ValueError as error:
         return TableFacts(table, "foreign", why=str(error))
     return TableFacts(
-        table, "ranges", column, time_as or kind, tuple(parts), bool(default), listed=strategy == "l", within=within
-    )
+        table, "ranges", column, time_as or kind, tuple(parts), bool(default), listed=strategy == "l", within=within,
+        shut="" if may_create else login,
+    )  # fmt: skip
 
 
 def _unfit(

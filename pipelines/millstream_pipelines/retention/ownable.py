@@ -31,6 +31,12 @@ def refuse(owner: str, facts: TableFacts, chosen: Chosen, spec: RetentionPolicyS
             f"{owner}: table {name} is cut by column '{facts.column}', and partitionBy.column is "
             f"'{by.column}'; correct the policy"
         )
+    if by is not None and facts.shut:
+        schema = name.rpartition(".")[0]
+        raise ConfigurationError(
+            f"{owner}: table {name} gets no partitions: role {facts.shut} may not make tables in schema {schema}; "
+            f"GRANT CREATE ON SCHEMA {schema} to it"
+        )
 
 
 __all__ = ["refuse"]

@@ -101,7 +101,12 @@ def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) ->
         if part is None or part.detaching:  # else it came back, by whatever hand
             onward += _onward(record, part, policy, now, ended(state, record.low_value, record.high_value))
     begun = {step.partition for step in onward if step.step == "detach"}
-    return [*_created(state, now), *(step for step in leaving if step.partition not in begun), *onward]
+    ended_first = [step for step in onward if step.step == "detach"]  # while one is pending, no other can begin
+    leaving.sort(key=lambda step: not (isinstance(step.subject, Partition) and step.subject.detaching))
+    return [
+        *_created(state, now), *ended_first, *(step for step in leaving if step.partition not in begun),
+        *(step for step in onward if step.step != "detach"),
+    ]  # fmt: skip
 
 
 def digest(steps: Iterable[PlannedStep]) -> str:

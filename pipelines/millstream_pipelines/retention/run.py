@@ -171,8 +171,12 @@ def _attempt(run: TableRun, failures: list[MillstreamError], action: Callable[[]
 
 def _planned(runs: Sequence[TableRun], failures: list[MillstreamError]) -> list[Planned]:
     found: list[Planned] = []
+    dropped: frozenset[str] = frozenset()
     for run in runs:
-        _attempt(run, failures, lambda run=run: found.extend(run.plan()))  # type: ignore[misc]
+        run.before, own = dropped, list[Planned]()
+        _attempt(run, failures, lambda run=run, own=own: own.extend(run.plan()))  # type: ignore[misc]
+        found += own
+        dropped |= run.drops(own)
     return found
 
 

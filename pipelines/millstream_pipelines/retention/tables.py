@@ -12,6 +12,7 @@ from millstream_api import TableReport
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
 from millstream_pipelines.retention import claims, ondemand, partitions, records, timescale, turning
+from millstream_pipelines.retention.beforehand import told
 from millstream_pipelines.retention.chosen import Chosen
 from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.ddl import Ddl, alone
@@ -32,7 +33,7 @@ from millstream_pipelines.retention.planning import (
 )
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.sessions import Sessions
-from millstream_pipelines.retention.spans import Value, parsed, spelled
+from millstream_pipelines.retention.spans import Span, Value, parsed, spelled
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.sizes import size_of
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
@@ -64,6 +65,8 @@ class TableRun:
     _sessions: Sessions | None = None
     _erasing: Erasing = field(init=False)
     _refused: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    before: frozenset[str] = frozenset()
+    """Tables that this run drops before it comes to this one."""
 
     def __post_init__(self) -> None:
         self._erasing = Erasing(self.ddl, self.config, self.policy, self.spec, self.chosen.name, self.store, self.now)
@@ -72,9 +75,15 @@ class TableRun:
         """Look, and return what is due. ConfigurationError where the table is none that a policy can own."""
         claims.refuse_other(self.ddl, self.chosen.name, self.policy)
         return [
-            replace(step, blocked_by="; ".join(filter(None, [step.blocked_by, self._refused.get(_key(step), "")])))
-            for step in self._planned()
+            replace(step, blocked_by=step.blocked_by or self._refused.get(_key(step), "")) for step in self._planned()
         ]
+
+    def drops(self, planned: Sequence[Planned]) -> frozenset[str]:
+        """Return the tables that a run drops which carries out these steps without a person's approval."""
+        steps = ("drop", "detach") if Span.of(self.spec.grace).count == 0 else ("drop",)
+        if self.spec.approval == "manual":
+            return frozenset()
+        return frozenset(step.partition for step in planned if step.step in steps and not step.blocked_by)
 
     def _facts(self) -> TableFacts:
         by = self.chosen.by
@@ -98,7 +107,8 @@ class TableRun:
             state = self._state(facts)
             steps = plan_table(state, self.spec, self.now)
             refuse_unkept(state, self.spec)
-            return [*self._erasing.planned(facts, zone_of(by)), *steps, *later]
+            steps = told(self.ddl, facts, [*steps, *later], self.before)
+            return [*self._erasing.planned(facts, zone_of(by)), *steps]
         except ValueError as error:
             raise ConfigurationError(f"{self.ddl.owner}: table {self.chosen.name}: {error}") from error
 
