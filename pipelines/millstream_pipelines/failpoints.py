@@ -71,6 +71,7 @@ RetentionPlace = Literal[
     "abandoned",
     "erased",  # live rows are gone, archives are not rewritten
     "erasing",  # an archive's rows are in a table, none is deleted
+    "deleting",  # an archive's manifest has left the store, its objects have not
     "superseded",  # a new archive has taken its place, the old one is still in the store
 ]
 Action = Literal["kill", "stop", "error"]

@@ -1,37 +1,38 @@
-"""Policies under fire: killed at every step and at random instants, twins, restores, while others write and read.
+"""Policies under fire: killed at every step and at random instants, while others write, read and load.
 
-MILLSTREAM_CHAOS_RETENTION_KILLS says how many kills (100 by default).
+MILLSTREAM_CHAOS_RETENTION_KILLS says how many kills (300 by default), MILLSTREAM_CHAOS_RETENTION_LIFE which life is
+played alone, as a failure names it together with the seed.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
+import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import pytest
 
+import millstream_pipelines.retention
 from chaos.attempts import Warm
-from chaos.retained import TABLE, Retained, Traffic
+from chaos.lives import PLACES, Life
+from chaos.retained import TABLE, Retained
 from chaos.seeds import seed
+from chaos.whereabouts import Whereabouts
+from millstream_pipelines.failpoints import RetentionPlace
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres
 
 __all__ = ["postgres_database", "postgres_server"]
 
-KILLS = int(os.environ.get("MILLSTREAM_CHAOS_RETENTION_KILLS") or 100)
-LANES, CLIENTS = 2, 3
-_OUT = ("partition-made", "retiring", "detached", "exported", "read-back", "manifest-written", "archived", "dropping",
-        "dropped", "reporting")  # fmt: skip
-_BACK = ("restored", "partition-checked", "partition-attached", "reporting")
-PLACES = {*_OUT, *_BACK}
-_TYPICAL_S = 0.4
+KILLS = int(os.environ.get("MILLSTREAM_CHAOS_RETENTION_KILLS") or 300)
+LIFE = os.environ.get("MILLSTREAM_CHAOS_RETENTION_LIFE")
+LANES = 2
+_OF_A_LIFE = 80  # kills, more or less
 
 
 @pytest.fixture(scope="module")
@@ -40,110 +41,69 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
         yield made
 
 
-@contextmanager
-def traffic(database: Postgres) -> Iterator[list[Traffic]]:
-    """Let clients write and read during the block; no statement of theirs may fail."""
-    clients = [Traffic(database, number) for number in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    try:
-        yield clients
-    finally:
-        for client in clients:
-            client.stopping.set()
-        for client in clients:
-            client.join()
-    assert [client.failure for client in clients if client.failure] == []
+class Campaign:
+    """Lives, one after another in each of some lanes, until enough runs were killed."""
 
+    def __init__(self, server: Postgres, warm: Warm, folder: Path) -> None:
+        self._server, self._warm, self._folder = server, warm, folder
+        self._numbers = itertools.count() if LIFE is None else iter([int(LIFE)])
+        self.hits: Counter[str] = Counter()
+        self.states: Counter[str] = Counter()
+        self.lives = self.days = self.late = self._running = 0
+        self.failures: list[tuple[int, BaseException]] = []
 
-class Lane(threading.Thread):
-    """One table, day after day, until enough runs were killed in all lanes, which share `hits`."""
+    def play(self) -> None:
+        lanes = [threading.Thread(target=self._lane, name=f"lane-{number}") for number in range(LANES)]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
 
-    def __init__(self, number: int, place: Retained, hits: Counter[str]) -> None:
-        super().__init__(name=f"lane-{number}")
-        self._chance, self._place, self.hits = random.Random(f"{seed()} {number}"), place, hits
-        self.days = self.late = self._runs = 0
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._place.finish()
-            with traffic(self._place.database) as clients:
-                while self.hits.total() < KILLS or PLACES - set(self.hits):
-                    self._day()
-                    self._place.check()
-            self.late = sum(client.late for client in clients)
-            self._place.check()
-        except BaseException as error:
-            self.failure = error
-
-    def _day(self) -> None:
-        """Let a day pass, have its run killed a few times, and bring it to its end; now and then a range comes back."""
-        self.days += 1
-        self._place.later(self._chance.choice((12, 24, 24, 36)))
-        self._killed_and_finished(_OUT, None)
-        away = [item for item in self._place.away() if item[0] != "expired"]
-        if away and self._chance.random() < (0.7 if set(_BACK) - set(self.hits) else 0.25):
-            state, partition, low, high, _ = self._chance.choice(away)
-            restore = {"table": TABLE, "from": _bound(low), "to": _bound(high)}
-            if state == "detached" or self._chance.random() < 0.7:
-                self._killed_and_finished(_BACK, {"restore": restore})
-            else:
-                self._killed_and_finished(("restored", "reporting"), {"restore": restore | {"into": "back"}})
-                self._place.compare_and_drop("back", partition)
-            self._place.finish()
-
-    def _killed_and_finished(self, places: tuple[str, ...], options: dict[str, Any] | None) -> None:
-        self._runs += 1
-        self._place.run = f"run-{self._runs}"
-        for _ in range(self._chance.randint(4, 8)):
-            kind = self._chance.choices(("place", "instant", "twins"), (6, 5, 1))[0]
-            if kind == "place":
-                missing = [place for place in places if not self.hits[place]]
-                at = self._chance.choice(missing or places)
-                if self._place.start(f"{at}:1:kill", options).end() == -9:
-                    self.hits[at] += 1
-                continue
-            attempts = [self._place.start(options=options) for _ in range(2 if kind == "twins" else 1)]
-            time.sleep(self._chance.uniform(0, _TYPICAL_S))
-            if attempts[0].kill():
-                self.hits[kind] += 1
-            for attempt in attempts[1:]:
-                assert attempt.end() in (0, 75), attempt.log()
-        self._place.finish(options)
-
-
-def _bound(text: str) -> str:
-    return text.replace(" ", "T").replace("+00", "Z")
+    def _lane(self) -> None:
+        while self.hits.total() + _OF_A_LIFE * self._running < KILLS and not self.failures:
+            number = next(self._numbers, None)
+            if number is None:
+                return
+            self._running += 1
+            try:
+                with self._server.fresh_database() as database:
+                    life = Life(number, database, self._warm, self._folder / f"life-{number}")
+                    life.play()
+            except BaseException as error:
+                self.failures.append((number, error))
+                return
+            self._running -= 1
+            self.hits += life.hits
+            self.states += life.whereabouts.states
+            self.lives, self.days, self.late = self.lives + 1, self.days + life.days, self.late + life.late
 
 
 def test_every_row_is_in_one_place_whenever_a_run_is_killed(
     postgres_server: Postgres, warm: Warm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with ExitStack() as stack:
-        places = [
-            Retained(stack.enter_context(postgres_server.fresh_database()), warm, tmp_path / f"lane-{number}")
-            for number in range(LANES)
-        ]
-        hits: Counter[str] = Counter()
-        lanes = [Lane(number, place, hits) for number, place in enumerate(places)]
-        for lane in lanes:
-            lane.start()
-        for lane in lanes:
-            lane.join()
+    played = Campaign(postgres_server, warm, tmp_path)
+    played.play()
     with capsys.disabled():
-        states = dict(sum((place.states for place in places), Counter[str]()))
-        print(f"\nMILLSTREAM_TEST_SEED={seed()}: {hits.total()} kills {dict(hits)}, {sum(x.days for x in lanes)} days, "
-              f"ranges seen {states}, {sum(x.late for x in lanes)} late rows refused")  # fmt: skip
-    for lane in lanes:
-        if lane.failure is not None:
-            raise lane.failure
-    assert hits.total() >= KILLS
-    assert set(hits) >= PLACES
+        print(f"\nMILLSTREAM_TEST_SEED={seed()}: {played.hits.total()} kills {dict(sorted(played.hits.items()))}, "
+              f"{played.lives} lives, {played.days} days, ranges seen {dict(played.states)}, "
+              f"{played.late} late rows refused")  # fmt: skip
+    for number, failure in played.failures:
+        raise AssertionError(f"MILLSTREAM_TEST_SEED={seed()} MILLSTREAM_CHAOS_RETENTION_LIFE={number}") from failure
+    if LIFE is None:
+        assert played.hits.total() >= KILLS
+        assert set(played.hits) >= PLACES
+
+
+def test_a_life_meets_every_failpoint_that_the_engine_has() -> None:
+    assert {*get_args(RetentionPlace), "reporting"} == PLACES
+    folder = Path(millstream_pipelines.retention.__file__).parent
+    passed = {place for file in folder.glob("*.py") for place in re.findall(r'reached\("([^"]+)"\)', file.read_text())}
+    assert passed == {*get_args(RetentionPlace)}
 
 
 def test_of_twins_one_leaves_the_table_alone(postgres_database: Postgres, warm: Warm, tmp_path: Path) -> None:
     place = Retained(postgres_database, warm, tmp_path)
+    place.finish()
     place.finish()
     place.later(24 * 5)
     sleeping = place.start("exported:1:stop")
@@ -154,4 +114,4 @@ def test_of_twins_one_leaves_the_table_alone(postgres_database: Postgres, warm: 
         assert (twin.report() or {})["reason"] == "TableBusy"
     sleeping.wake()
     assert sleeping.end() == 0
-    place.check()
+    Whereabouts(place).check()

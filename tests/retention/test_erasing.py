@@ -78,6 +78,19 @@ def test_rows_leave_every_place(flights: Postgres, tmp_path: Path) -> None:
     assert "297 rows, each compared" in done(carried_out(flights, policy, LATER, restore=restore))
 
 
+def test_an_archive_written_anew_leaves_when_its_range_is_archived_again(flights: Postgres, tmp_path: Path) -> None:
+    """It was forgotten, and with it the rows of whatever is erased later."""
+    august = {"table": TABLE, "from": "2013-08-01", "to": "2013-09-01"}
+    done(carried_out(flights, spec(tmp_path), NOW - timedelta(days=60)))
+    done(carried_out(flights, spec(tmp_path, delete=[SEVEN]), NOW - timedelta(days=60)))
+    done(carried_out(flights, spec(tmp_path), NOW - timedelta(days=60), restore=august))
+    done(carried_out(flights, spec(tmp_path), NOW - timedelta(days=50)))
+    assert len(list(tmp_path.rglob("_manifest.json"))) == 1
+    eight = {"table": TABLE, "where": "tail = 'N8'", "reason": "request 2"}
+    done(carried_out(flights, spec(tmp_path, delete=[eight]), NOW - timedelta(days=50)))
+    assert archived(tmp_path, "tail = 'N8'") == 0
+
+
 def test_rows_that_come_back_leave_again(flights: Postgres, tmp_path: Path) -> None:
     policy = spec(tmp_path, delete=[SEVEN])
     done(carried_out(flights, policy))

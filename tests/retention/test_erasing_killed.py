@@ -58,3 +58,16 @@ def test_a_killed_erasure_is_finished(flights: Postgres, tmp_path: Path) -> None
     restored = carried_out(flights, policy, NOW, restore={"table": TABLE, "from": "2013-09-01", "to": "2013-11-01"})
     assert f"2 range(s) of raw.flights restored and attached, {2 * left} rows" in restored.message
     assert flights.execute("SELECT count(*) FROM raw.flights") == [(3 * left,)]
+
+
+def test_an_archive_that_was_about_to_expire_stops_no_erasure(flights: Postgres, tmp_path: Path) -> None:
+    """Its manifest was gone, and the record still said that it counts: every later run failed on it."""
+    archive = {"url": f"file://{tmp_path}", "keep": {"age": "1 month"}}
+    code, said = killed_at("deleting:1", flights, spec(archive=archive), NOW)
+    assert code == -signal.SIGKILL, said
+    policy = spec(archive=archive, delete=[{"table": TABLE, "where": "tail = 'N7'", "reason": "asked for"}])
+    report = carried_out(flights, policy, NOW)
+    assert report.exit_code == 0, report.message
+    assert archived(tmp_path, "tail = 'N7'") == 0
+    assert flights.execute("SELECT state FROM _millstream.retired ORDER BY 1") == [("archived",), ("expired",)]
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1

@@ -62,7 +62,7 @@ class Rewriting:
             if not any(rows for rows, _ in found):
                 self._enter(wanted, [self._judged(before.key, c, 0, held) for (c, _), (_, held) in pairs(found)])
                 return
-            made = self._archived(before, name, [(c, rows) for (c, _), (rows, _) in pairs(found)])
+            made = self._archived(record, before, name, [(c, rows) for (c, _), (rows, _) in pairs(found)])
             judged = [
                 replace(self._judged(made.key, c, rows, held), supersedes=before.key,
                         old_hash=before.content.hash, new_hash=made.content.hash, removed=False)
@@ -89,6 +89,7 @@ class Rewriting:
         folder = judged.key.rpartition("/")[0]
         old = judged.supersedes.rpartition("/")[0]
         self.store.delete([judged.supersedes])
+        reached("deleting")
         keys = self.store.keys(folder.rpartition("/")[0] if in_force else old)
         records_here = (*records.retired(self.ddl, receipt.table), *records.restored(self.ddl, receipt.table))
         named = {folder, *(item.manifest.rpartition("/")[0] for item in records_here if item.manifest)}
@@ -127,13 +128,17 @@ class Rewriting:
             except psycopg2.Error as error:
                 raise translated(error, owner, f"erasing in {before.key}") from error
 
-    def _archived(self, before: Manifest, name: str, erased: Sequence[tuple[Condition, int]]) -> Manifest:
+    def _archived(
+        self, record: Retired, before: Manifest, name: str, erased: Sequence[tuple[Condition, int]]
+    ) -> Manifest:
         span = ToArchive(
             *before.terms, before.ddl, source=name, supersedes=before.key,
             erased=(*before.erased, *_told(erased, self.now)),
             generated=frozenset(item.name for item in before.columns if item.generated),
         )  # fmt: skip
-        return archive(self.config, self.ddl.owner, self.store, span)
+        return archive(
+            self.config, self.ddl.owner, self.store, span, lambda folder: records.attempting(self.ddl, record, folder)
+        )
 
     def _supersede(self, record: Retired, manifest: Manifest, wanted: Wanted, judged: Sequence[Judged]) -> None:
         values = (manifest.key, manifest.size_bytes, manifest.content.hash, manifest.content.rows,

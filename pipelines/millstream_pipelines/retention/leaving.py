@@ -88,6 +88,7 @@ class Leaving:
                 reason="ArchiveMismatch",
             )
         store.delete([f"{folder}/{manifests.NAME}"])
+        reached("deleting")
         store.delete(store.keys(folder))
 
     def drop(self, record: Retired) -> None:
@@ -127,10 +128,11 @@ class Leaving:
         )
 
     def expire(self, record: Retired) -> None:
-        """Delete an archive."""
+        """Delete an archive. It counts no more before its first object goes: a killed run leaves none by half."""
         assert record.manifest is not None  # noqa: S101 - what has none does not expire
-        self._delete(self._store(), record.manifest.rpartition("/")[0])
+        store = self._store()
         records.advance(self.ddl, record, "expired", self.now)
+        self._delete(store, record.manifest.rpartition("/")[0])
 
     def _store(self) -> ArchiveStore:
         if self.store is None:
