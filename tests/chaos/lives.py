@@ -70,7 +70,8 @@ class Life:
     def _turned(self) -> None:
         """Turn the table and split it; both are given up once, and begun anew."""
         if self._number % 3 == 2:
-            return self._under_fire((), 10)
+            self._under_fire((), 10)
+            return
         last = self._number % 2  # who dies at the one but last place of either never comes by the last
         self._given_up(TURN[:1])
         self._under_fire((*TURN[:3], TURN[3 + last]), 0)
