@@ -50,6 +50,7 @@ RetentionPlace = Literal[
     "archived",
     "dropping",  # inside the transaction that drops
     "dropped",
+    "restoring",  # a table for them is there, empty
     "restored",  # the rows are back in a table of their own, not attached
     "convert-checking",  # a plain table has the CHECK that its rows fit one range, not validated
     "converting",  # inside the transaction that turns a plain table into a partitioned one

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from servers.postgres import Postgres
@@ -15,21 +16,25 @@ _PROGRAM = """
 import json, sys
 from datetime import datetime
 from millstream_api import Endpoint, RunPlan
+from millstream_api.retention_options import RetentionOptions
 from millstream_pipelines import failpoints
 from millstream_pipelines.retention.run import RetentionRequest, retain
 given = json.load(sys.stdin)
 failpoints.arm(given["place"])
 plan = RunPlan.model_validate({"action": "retain", "namespace": "default", "name": "keep", "policy": given["policy"],
                                "warehouse": {"name": "dw", "type": "postgres", "config": given["config"]}})
-print(retain(RetentionRequest(plan, {}, "run-1", now=datetime.fromisoformat(given["now"]))).message)
+options = RetentionOptions.model_validate(given["options"])
+print(retain(RetentionRequest(plan, {}, "run-1", options, datetime.fromisoformat(given["now"]))).message)
 """
 
 
-def killed_at(place: str, database: Postgres, policy: RetentionPolicySpec, now: datetime) -> tuple[int, str]:
+def killed_at(
+    place: str, database: Postgres, policy: RetentionPolicySpec, now: datetime, **options: Any
+) -> tuple[int, str]:
     """Carry out a policy that dies at `place` (`name:nth`); return the process's exit code and what it said."""
     given = {
         "place": f"{place}:kill", "policy": policy.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "config": database.config, "now": now.isoformat(),
+        "config": database.config, "now": now.isoformat(), "options": options,
     }  # fmt: skip
     words = [sys.executable, "-c", _PROGRAM]
     ended = subprocess.run(

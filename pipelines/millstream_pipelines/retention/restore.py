@@ -1,7 +1,7 @@
 """The way back: a range that left is attached again, from the table that waits for its drop or from its archive.
 
-What comes from an archive is loaded in one transaction into a table of its own, compared with the manifest by
-PostgreSQL, and only then attached, which stops nobody.
+What comes from an archive is loaded into a table of its own, compared with the manifest by PostgreSQL, and only then
+attached, which stops nobody.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from millstream_api import ExitCode, RetentionReport, RunReport, StreamReport, TableReport
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
-from millstream_pipelines.retention import records
+from millstream_pipelines.retention import records, unfinished
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.facts import table_facts
+from millstream_pipelines.retention.filling import filled
 from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.partitions import attach, detach
 from millstream_pipelines.retention.readback import batches
 from millstream_pipelines.retention.records import Retired
-from millstream_pipelines.retention.restored_rows import copied_in, taken_off
+from millstream_pipelines.retention.restored_rows import taken_off
 from millstream_pipelines.retention.spans import Value, parsed_in
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, run, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
-
-_LOADED = "loaded by a restore of millstream, and not attached yet"
 
 if TYPE_CHECKING:
     from millstream_pipelines.retention.run import RetentionRequest
@@ -51,6 +51,7 @@ def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
         store, now = archive_store(request, ddl), moment(request, ddl)
         rows = 0
         with alone(ddl, wanted.table):
+            unfinished.removed(ddl, wanted.table)
             chosen = overlapping(ddl, wanted.table, wanted.from_, wanted.to)
             names = _names(ddl.owner, chosen, wanted.into)
             for record in chosen:
@@ -121,7 +122,7 @@ class Restoring:
         self, ddl: Ddl, config: PostgresConfig, store: ArchiveStore | None, into: str | None, now: datetime, run: str
     ) -> None:
         self._ddl, self._config, self._store, self._into, self._now = ddl, config, store, into, now
-        self._mark = _LOADED if into is None else f"restored by millstream, run {run}"
+        self._mark = f"restored by millstream, run {run}"
 
     def go(self, record: Retired, name: str) -> int:
         """Bring it back as a table of that name, and return how many rows are back."""
@@ -169,38 +170,49 @@ class Restoring:
         attach(self._ddl, facts, record.partition, record.low_value, record.high_value, note)
 
     def _load(self, manifest: Manifest, name: str, store: ArchiveStore) -> None:
-        """Fill a table of that name in one transaction, and compare it with the manifest before it is kept."""
+        """Fill a table of that name and compare it with the manifest; until then it is marked as one to be removed."""
         ddl, target = self._ddl, quote_table(name)
         comment = ddl.rows("SELECT obj_description(to_regclass(%s), 'pg_class') WHERE to_regclass(%s) IS NOT NULL",
                            (target, target))  # fmt: skip
         if comment and self._into is not None and comment[0][0] == self._mark:
             return
-        if comment and comment[0][0] != self._mark:
+        if comment:
             raise ConfigurationError(
                 f"{ddl.owner}: there is a table {name} already, which no restore has made; drop or rename it, or "
                 "restore with `into` another schema"
             )
         with closing(connect(self._config, ddl.owner)) as connection:
             try:
-                run(connection, f"DROP TABLE IF EXISTS {target}")  # filled by a killed run, and not attached
                 for statement in self._made(manifest, name, target):
                     run(connection, statement)
-                run(connection, f"COMMENT ON TABLE {target} IS %s", (self._mark,))
+                run(connection, f"COMMENT ON TABLE {target} IS %s", (unfinished.mark(manifest.table),))
                 indexes = taken_off(connection, target)
-                copied_in(connection, target, manifest.columns, batches(store, manifest))
-                found = content(connection, name, manifest.columns)
-                differences = manifest.content.differences(found)
-                if differences:
-                    raise DataError(
-                        f"{name}: what was restored is not what was archived: {'; '.join(differences)} "
-                        "(archive / restored); nothing was changed",
-                        reason="ArchiveMismatch",
-                    )
-                for statement in indexes:
-                    run(connection, statement)
                 connection.commit()
+                reached("restoring")
+                try:
+                    filled(self._config, ddl.owner, target, manifest.columns, batches(store, manifest))
+                    self._prove(connection, manifest, name)
+                    for statement in indexes:
+                        run(connection, statement)
+                    if self._into is not None:
+                        run(connection, f"COMMENT ON TABLE {target} IS %s", (self._mark,))
+                    connection.commit()
+                except Exception:
+                    connection.rollback()
+                    run(connection, f"DROP TABLE {target}")
+                    connection.commit()
+                    raise
             except psycopg2.Error as error:
                 raise translated(error, ddl.owner, f"restoring {name}") from error
+
+    def _prove(self, connection: Connection, manifest: Manifest, name: str) -> None:
+        differences = manifest.content.differences(content(connection, name, manifest.columns))
+        if differences:
+            raise DataError(
+                f"{name}: what was restored is not what was archived: {'; '.join(differences)} (archive / restored); "
+                "it is removed again",
+                reason="ArchiveMismatch",
+            )
 
     def _made(self, manifest: Manifest, name: str, target: str) -> Iterator[str]:
         """Yield the statements that make the table: like its parent, or as it was where the parent has changed."""

@@ -11,7 +11,7 @@ from typing import Any
 from millstream_api import TableReport
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
-from millstream_pipelines.retention import claims, ondemand, partitions, records, timescale, turning
+from millstream_pipelines.retention import claims, ondemand, partitions, records, timescale, turning, unfinished
 from millstream_pipelines.retention.beforehand import told
 from millstream_pipelines.retention.chosen import Chosen
 from millstream_pipelines.retention.convert import convert
@@ -119,6 +119,8 @@ class TableRun:
             with alone(self.ddl, self.chosen.name), Sessions(self.config, self.ddl.owner) as self._sessions:
                 claims.claim(self.ddl, self.chosen.name, self.policy)
                 self._leaving().tidy(self.chosen.name)
+                for name in unfinished.removed(self.ddl, self.chosen.name):
+                    self.told.append(f"removed {name}, which a restore that never ended had left")
                 tried: set[tuple[Any, ...]] = set()
                 self._remember()
                 while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:
