@@ -119,8 +119,7 @@ class TableRun:
             with alone(self.ddl, self.chosen.name), Sessions(self.config, self.ddl.owner) as self._sessions:
                 claims.claim(self.ddl, self.chosen.name, self.policy)
                 self._leaving().tidy(self.chosen.name)
-                for name in unfinished.removed(self.ddl, self.chosen.name):
-                    self.told.append(f"removed {name}, which a restore that never ended had left")
+                self.told += unfinished.removed(self.ddl, self.chosen.name)
                 tried: set[tuple[Any, ...]] = set()
                 self._remember()
                 while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:

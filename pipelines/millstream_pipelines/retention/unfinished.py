@@ -21,11 +21,11 @@ def mark(table: str) -> str:
 
 
 def removed(ddl: Ddl, table: str) -> list[str]:
-    """Remove what restores of a table have left, and return the (quoted) names. Only for who has the table alone."""
+    """Remove what restores of a table have left, and say what. Only for who has the table alone."""
     found = [row[0] for row in ddl.rows(_MARKED, (mark(table),))]
     for name in found:
         ddl.transaction(f"removing {name}", lambda name=name: _remove(ddl, table, name), (name,))  # type: ignore[misc]
-    return found
+    return [f"removed {name}, which a restore that never ended had left" for name in found]
 
 
 def _remove(ddl: Ddl, table: str, name: str) -> None:
