@@ -24,6 +24,9 @@ Bound = Annotated[
     str,
     StringConstraints(max_length=40, pattern=r"^(-?[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]+(Z|[+-][0-9:]+)?)?)$"),
 ]
+PolicyName = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
 Size = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
 TimeAs = Literal["seconds", "milliseconds", "microseconds", "yyyymmdd", "yyyymm", "yyyy"]
 
@@ -200,6 +203,11 @@ class RetentionPolicySpec(ApiModel):
 
     warehouse_ref: ObjectRef = Field(description="The Warehouse that holds the tables; of type postgres.")
     tables: list[RetainedTable] = Field(min_length=1, max_length=500, description="Tables the policy owns.")
+    former_names: list[PolicyName] = Field(
+        default_factory=list,
+        max_length=10,
+        description="Names this policy had before, in its namespace: it takes over the tables that they claimed.",
+    )
     keep: Keep = Field(default_factory=Keep, description="How long rows stay; empty means for ever.")
     archive: Archive | None = Field(default=None, description="Where rows go first; empty means they are dropped.")
     grace: Grace = Field(

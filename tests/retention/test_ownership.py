@@ -49,6 +49,17 @@ def test_a_table_has_one_policy(flights: Postgres) -> None:
     assert named("second", flights).exit_code == 0, "the first has let go of it"
 
 
+def test_a_policy_with_a_new_name_takes_its_tables_over(flights: Postgres) -> None:
+    assert named("first", flights).exit_code == 0
+    refused = named("second", flights, formerNames=["other"])
+    assert (refused.exit_code, refused.reason) == (78, "ManagedByOther")
+    assert "put 'first' into formerNames" in refused.message
+    assert named("second", flights, formerNames=["other", "first"]).exit_code == 0
+    assert named("second", flights).exit_code == 0, "once taken over, the table is its own"
+    late = named("first", flights)
+    assert "managed by RetentionPolicy 'default/second'" in late.message
+
+
 def test_selectors_and_limits_of_their_own(flights: Postgres) -> None:
     for name in ("old_a", "old_b", "new"):
         flights.execute(

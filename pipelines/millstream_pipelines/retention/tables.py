@@ -73,7 +73,7 @@ class TableRun:
 
     def plan(self) -> list[Planned]:
         """Look, and return what is due. ConfigurationError where the table is none that a policy can own."""
-        claims.refuse_other(self.ddl, self.chosen.name, self.policy)
+        claims.refuse_other(self.ddl, self.chosen.name, self.policy, self.spec.former_names)
         return [
             replace(step, blocked_by=step.blocked_by or self._refused.get(_key(step), "")) for step in self._planned()
         ]
@@ -117,7 +117,7 @@ class TableRun:
         waited_before = self.ddl.waited_s
         try:
             with alone(self.ddl, self.chosen.name), Sessions(self.config, self.ddl.owner) as self._sessions:
-                claims.claim(self.ddl, self.chosen.name, self.policy)
+                claims.claim(self.ddl, self.chosen.name, self.policy, self.spec.former_names)
                 self._leaving().tidy(self.chosen.name)
                 self.told += unfinished.removed(self.ddl, self.chosen.name)
                 tried: set[tuple[Any, ...]] = set()

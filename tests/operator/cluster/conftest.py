@@ -27,7 +27,7 @@ def cluster(millstream_plane: Any, request: pytest.FixtureRequest, tmp_path: Pat
     for process in cluster.processes:
         if process.alive:
             process.kill()
-    millstream_plane.kubectl("delete", "namespace", name, "--wait=false")
+    millstream_plane.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

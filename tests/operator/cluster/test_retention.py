@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
 from api.live import AGENT, Body, Cluster, eventually
-from api.manifests import manifest, warehouse_spec
+from api.manifests import manifest, retention_spec, warehouse_spec
 from api.policies import DROP, HELD, table
 from millstream_api import RetentionReport, StreamReport
 
@@ -71,6 +72,9 @@ def test_plan_run_metrics_and_the_end(kept: Cluster) -> None:
     metrics = kept.processes[0].metrics()
     assert f'millstream_partitions{{{where},state="dropped",table="raw.flights"}} 3.0' in metrics
     assert f"millstream_lock_wait_seconds_total{{{where}}} 1.5" in metrics
+    assert f'millstream_retention_ready{{{where},reason="Scheduled"}} 1.0' in metrics
+    for name in ("retention_runs_due", "retention_blocked_steps", "retention_planned_bytes", "archive_mismatches"):
+        assert f"millstream_{name}{{{where}}} 0.0" in metrics, name
     kept.annotate(POLICY, "keep", "millstream.dev/run=now")
     running = job(kept)
     kept.delete(POLICY, "keep")
@@ -147,5 +151,59 @@ def test_a_restore(kept: Cluster) -> None:
     assert env(kept, running) == '{"restore":{"table":"raw.flights","from":"2024-01-01","to":"2024-02-01"}}'
     kept.finish(running, message="1 partition is back", totals=StreamReport(name="", read=120, loaded=120))
     assert kept.phase("back", "Succeeded")["rowsLoaded"] == 120
+    eventually(lambda: kept.status(POLICY, "keep").get("lastRestore", {}).get("name") == "back", "the policy to say so")
+    eventually(lambda: kept.events("RestoreSucceeded", "keep"), "an event")
     kept.delete(POLICY, "keep")
     kept.none_left("pipelinerun")
+
+
+def test_what_git_says_and_what_is_there_do_not_differ(kept: Cluster) -> None:
+    """After the API server has defaulted and the operator has written: no drift for kubectl, Helm and Argo CD."""
+    kubectl, where = kept.plane.kubectl, f"--namespace={kept.namespace}"
+    wanted = json.dumps(manifest("RetentionPolicy", "keep", retention_spec(archive=ARCHIVE, approval="manual")))
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        where,
+        "--server-side",
+        "--field-manager=argocd-controller",
+        "--force-conflicts",
+        stdin=wanted,
+    )
+    planned = {"digest": "d1", "approved": False, "plan": [DROP], "plan_count": 1}
+    kept.finish(job(kept, "retain-dry-run"), **told(**planned))
+    kept.becomes(POLICY, "keep", "AwaitingApproval")
+    kubectl("annotate", "rp/keep", "millstream.dev/approve=d1", where)
+    kept.finish(job(kept), **told("1 partition dropped"))
+    kept.becomes(POLICY, "keep", "Scheduled")
+    assert kubectl("diff", "-f", "-", where, "--server-side", "--field-manager=argocd-controller", stdin=wanted) == ""
+    kubectl("apply", "-f", "-", where, "--server-side", "--field-manager=argocd-controller", stdin=wanted)
+    live = kept.get(POLICY, "keep")
+    assert live["metadata"]["annotations"]["millstream.dev/approve"] == "d1"  # a sync takes no approval back
+    assert live["metadata"]["generation"] == 2
+    owned = [item for item in live["metadata"]["managedFields"] if "f:spec" in item["fieldsV1"]]
+    assert {item["manager"] for item in owned} == {"argocd-controller", "kubectl"}
+
+
+def test_a_namespace_goes_while_the_operator_is_away(kept: Cluster) -> None:
+    """With a run under way, a restore that waits for it, and nobody to answer: nothing holds the namespace."""
+    kept.annotate(POLICY, "keep", "millstream.dev/run=one")
+    kept.pod_of(job(kept))
+    back = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-02-01"}
+    kept.apply(manifest("PipelineRun", "back", {"policyRef": {"name": "keep"}, "trigger": "restore", "restore": back}))
+    kept.phase("back", "Queued")
+    assert kept.processes[0].end() == 0
+    finalizers = [kept.get(*of)["metadata"].get("finalizers") for of in ((POLICY, "keep"), ("pipelinerun", "back"))]
+    assert finalizers == [None, None]
+    kept.plane.kubectl("delete", "namespace", kept.namespace, "--timeout=60s")
+
+
+def test_a_warehouse_that_goes_stops_the_schedule_and_comes_back(kept: Cluster) -> None:
+    cronjob = kept.status(POLICY, "keep")["cronJob"]
+    kept.delete("warehouse", "dw")
+    assert "'dw': not found in this namespace" in kept.becomes(POLICY, "keep", "WarehouseNotFound")
+    eventually(lambda: kept.get("cronjob", cronjob)["spec"]["suspend"] is True, "the schedule to stop")
+    kept.apply(manifest("Warehouse", "dw", warehouse_spec()))
+    kept.answer_probe("warehouse", "dw")
+    eventually(lambda: kept.get("cronjob", cronjob)["spec"]["suspend"] is False, "the schedule to go on")
