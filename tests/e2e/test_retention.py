@@ -24,7 +24,7 @@ def policy(**more: Any) -> dict[str, Any]:
     table = {"name": "kept.flights", "partitionBy": {"column": "time_hour", "interval": "1 month"}}
     archive = {"url": "s3://landing/cold", "endpoint": "http://s3:9000", "secretRef": {"name": "landing-s3"}}
     spec = {
-        "warehouseRef": {"name": "kept"},
+        "warehouseRef": {"name": "dw"},
         "tables": [table],
         "keep": {"age": "13 months"},
         "archive": archive,
@@ -53,8 +53,8 @@ def kept(place: Place) -> Place:
             f"FROM generate_series(1, {ROWS}) g"
         )
     spec = {"type": "postgres", "config": {"host": "postgres", "database": "dw"}, "secretRef": {"name": "dw-login"}}
-    place.apply({**API, "kind": "Warehouse", "metadata": {"name": "kept"}, "spec": spec})
-    place.wait("warehouse", "kept")
+    place.apply({**API, "kind": "Warehouse", "metadata": {"name": "dw"}, "spec": spec})  # the example's own
+    place.wait("warehouse", "dw")
     return place
 
 
@@ -99,11 +99,10 @@ def test_the_year_of_flights_of_the_example(place: Place) -> None:
     objects = {item["kind"]: item for item in place.example("16-retention")}
     objects["RetentionPolicy"]["metadata"]["name"] = "year"
     table = objects["RetentionPolicy"]["spec"]["tables"][0]["name"]
-    place.apply(objects["Warehouse"], objects["RetentionPolicy"])
-    place.wait("warehouse", "dw")
-    place.wait("retentionpolicy", "year")
+    place.apply(objects["Warehouse"], objects["RetentionPolicy"], objects["DataSource"])
     place.wait("retentionpolicy", "year", "jsonpath={.status.lastDryRun.outcome}=Succeeded")
-    place.apply(objects["DataSource"], objects["Pipeline"])
+    place.wait("retentionpolicy", "year")
+    place.apply(objects["Pipeline"])
     place.wait("pipeline", "flights-2013")
     loaded = place.run("flights-2013", "flights-2013-1")
     assert (loaded["phase"], loaded["rowsLoaded"]) == ("Succeeded", 600), loaded
