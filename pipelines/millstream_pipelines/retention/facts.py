@@ -31,6 +31,8 @@ class Partition:
     is_counted: bool = True
     detaching: bool = False
     """A DETACH CONCURRENTLY that was begun and not ended."""
+    is_leaf: bool = True
+    """Whether it holds rows itself, and is neither partitioned nor a foreign table."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ WHERE c.oid = to_regclass(%s)
 _PARTITIONS = """
 SELECT n.nspname || '.' || c.relname, pg_get_expr(c.relpartbound, c.oid),
   (SELECT coalesce(sum(pg_total_relation_size(r.relid)), 0) FROM pg_partition_tree(c.oid) r WHERE r.isleaf)::bigint,
-  c.reltuples::bigint, i.inhdetachpending
+  c.reltuples::bigint, i.inhdetachpending, c.relkind = 'r'
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = to_regclass(%s)
 """
@@ -144,7 +146,7 @@ def _unfit(
 def _partitions(ddl: Ddl, quoted: str, kind: Kind) -> list[Partition]:
     """Return the partitions but DEFAULT and the one of NULL. ValueError for one whose bounds are none that we know."""
     found = []
-    for name, bound, size, rows, pending in ddl.rows(_PARTITIONS, (quoted,)):
+    for name, bound, size, rows, pending, is_leaf in ddl.rows(_PARTITIONS, (quoted,)):
         if match := _RANGE.fullmatch(bound or ""):
             low, high = (_bound(match[part], name, kind) for part in ("low", "high"))
         elif match := _LIST.fullmatch(bound or ""):
@@ -153,7 +155,7 @@ def _partitions(ddl: Ddl, quoted: str, kind: Kind) -> list[Partition]:
             low, high = _in_a_row(match["values"], name, kind)
         else:  # DEFAULT
             continue
-        found.append(Partition(name, low, high, size, max(0, rows), rows >= 0, pending))
+        found.append(Partition(name, low, high, size, max(0, rows), rows >= 0, pending, is_leaf))
     return found
 
 

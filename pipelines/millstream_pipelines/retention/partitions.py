@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import Partition, TableFacts
+from millstream_pipelines.retention.likeness import likeness
 from millstream_pipelines.retention.spans import Grid, Kind, Value, following, spelled, sql_type, suffix
 from millstream_pipelines.warehouses.names import quote, quote_table
 
@@ -108,12 +109,15 @@ def create(ddl: Ddl, facts: TableFacts, name: str, low: Value, high: Value) -> N
     child, parent = quote_table(name), quote_table(facts.name)
     check = _check(facts, low, high)
     like = f"LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY"  # before PostgreSQL 17 a partition can have none
+    like_newest = likeness(ddl, facts, child)
     ddl.together(
         f"making partition {name} of {facts.name}",
         [
-            f"CREATE TABLE {child} ({like}, {check})",
+            f"{like_newest.create} {child} ({like}, {check}){like_newest.stored}",
+            *like_newest.settings,
             f"ALTER TABLE {parent} ATTACH PARTITION {child} {_for_values(facts, low, high)}",
             f"ALTER TABLE {child} DROP CONSTRAINT millstream_range",
+            *like_newest.last,
         ],
         (parent,),
     )

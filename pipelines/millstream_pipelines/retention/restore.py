@@ -25,6 +25,7 @@ from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.filling import filled
+from millstream_pipelines.retention.likeness import likeness
 from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.partitions import attach, detach
@@ -160,11 +161,14 @@ class Restoring:
             raise ConfigurationError(
                 f"{self._ddl.owner}: table {record.table} is no longer cut by ranges; restore with `into` a schema"
             )
+        like_newest = likeness(self._ddl, facts, quote_table(record.partition))
 
         def note() -> None:
             self._ddl.execute(*records.advancing(record, "restored", self._now))
             if not record.is_here:
                 self._ddl.execute(f"COMMENT ON TABLE {quote_table(record.partition)} IS NULL")
+                for statement in (*like_newest.settings, *like_newest.last):
+                    self._ddl.execute(statement)
 
         facts = replace(facts, kind=record.kind)
         attach(self._ddl, facts, record.partition, record.low_value, record.high_value, note)
@@ -222,7 +226,9 @@ class Restoring:
                 f"CREATE TABLE {quote_table(manifest.partition)}", f"CREATE TABLE {target}", 1
             )
             return
-        yield f"CREATE TABLE {target} (LIKE {quote_table(manifest.table)} INCLUDING ALL EXCLUDING IDENTITY)"
+        like = likeness(self._ddl, table_facts(self._ddl, manifest.table), target)
+        columns = f"LIKE {quote_table(manifest.table)} INCLUDING ALL EXCLUDING IDENTITY"
+        yield f"{like.create} {target} ({columns}){like.stored}"
 
 
 __all__ = ["Restoring", "overlapping", "restore"]
