@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,8 +67,15 @@ def furnished(database: Postgres) -> Iterator[str]:
         yield prefix
     finally:
         for role in ("reader", "writer"):
-            database.execute(f"DROP OWNED BY {prefix}_{role}")
+            _disowned(database, f"{prefix}_{role}")
             database.execute(f"DROP ROLE {prefix}_{role}")
+
+
+def _disowned(database: Postgres, role: str) -> None:
+    while True:
+        with suppress(psycopg2.errors.DeadlockDetected):  # with an autovacuum
+            database.execute(f"DROP OWNED BY {role}")
+            return
 
 
 def migrated(database: Postgres) -> PostgresConfig:

@@ -1,134 +1,132 @@
-"""Clients that write and read a table, quietly first, then while a policy works on it. Prints JSON.
+"""What clients wait while a policy works on their table: turned, split, partitions made, detached, archived, dropped.
 
-Called with the server's configuration, a folder and the number of clients; with `work` before them it is the policy.
+Called with the server's configuration, pgbench, a folder and the number of clients. Quiet stretches lie between the
+pieces of work, so what the machine does besides slows both. Prints JSON.
 """
 
 from __future__ import annotations
 
 import json
-import random
-import subprocess
 import sys
-import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg2
+from tests.benchmarks.clients import clients, span
 
 from millstream_api import Endpoint, RunPlan
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.retention.run import RetentionRequest, retain
 
 _DAYS, _ROWS_A_DAY = 10, 20_000
-_QUIET_S = 8.0
-_PAUSE_S = 0.2
-_STATEMENTS = (
-    "INSERT INTO busy VALUES (now(), (random() * 1e15)::bigint, 'written')",
-    "SELECT count(*), max(id) FROM busy WHERE at > now() - interval '1 second'",
-)
+_QUIET_S, _WARM_S = 2.0, 3.0
+_RATE = 2  # statements a second of one client
 
 
-class Client(threading.Thread):
-    """One session. `spent_s`: phase → seconds of each statement."""
+class Work:
+    """A policy's runs over the table `busy`, piece by piece."""
 
-    def __init__(self, number: int, config: dict[str, Any]) -> None:
-        super().__init__(daemon=True)
-        self._statement, self._config = _STATEMENTS[number % 2], config
-        self.phase = ""
-        self.spent_s: dict[str, list[float]] = {}
-        self.failure = ""
+    def __init__(self, config: dict[str, Any], folder: str) -> None:
+        self._endpoint = Endpoint(name="w", type="postgres", config=config)
+        given = {"dbname" if name == "database" else name: value for name, value in config.items()}
+        self._connection = psycopg2.connect(**given)
+        self._connection.autocommit = True
+        self._folder = folder
 
-    def run(self) -> None:
-        try:
-            with closing(_connected(self._config)) as connection, connection.cursor() as cursor:
-                while self.phase != "end":
-                    phase, started = self.phase, time.monotonic()
-                    cursor.execute(self._statement)
-                    self.spent_s.setdefault(phase, []).append(time.monotonic() - started)
-                    time.sleep(random.uniform(0, 2 * _PAUSE_S))
-        except psycopg2.Error as error:
-            self.failure = str(error)
+    def close(self) -> None:
+        self._connection.close()
 
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
 
-def _connected(config: dict[str, Any]) -> Any:
-    given = {"dbname" if name == "database" else name: value for name, value in config.items()}
-    connection = psycopg2.connect(**given)
-    connection.autocommit = True
-    return connection
-
-
-def work(config: dict[str, Any], folder: str) -> None:
-    """Make partitions, detach, archive and drop, a day at a time."""
-    endpoint = Endpoint(name="w", type="postgres", config=config)
-    with closing(_connected(config)) as connection, connection.cursor() as cursor:
-        for day in range(_DAYS):
-            by = {"column": "at", "interval": "1 day", "premake": 3 + day}
-            spec = {
-                "warehouseRef": {"name": "w"}, "tables": [{"name": "public.busy", "partitionBy": by}],
-                "keep": {"age": f"{_DAYS - day} days"}, "archive": {"url": f"file://{folder}/busy"}, "grace": "1 hour",
-            }  # fmt: skip
-            policy = RetentionPolicySpec.model_validate(spec)
-            plan = RunPlan(action="retain", namespace="bench", name="busy", policy=policy, warehouse=endpoint)
-            report = retain(RetentionRequest(plan, {}, "bench"))
-            if report.exit_code:
-                raise SystemExit(report.message)
-            cursor.execute("UPDATE _millstream.retired SET detached_at = detached_at - interval '2 hours'")
-        cursor.execute(
-            "SELECT count(*) FROM _millstream.retired WHERE table_name = 'public.busy' AND state = 'dropped'"
+    def prepare(self) -> None:
+        """Make a plain table with some days of rows."""
+        self.ask("DROP TABLE IF EXISTS busy, busy_before")
+        for table in ("retired", "conversions", "partitioned"):
+            if self.ask(f"SELECT to_regclass('_millstream.{table}')")[0][0] is not None:
+                self.ask(f"DELETE FROM _millstream.{table} WHERE table_name = 'public.busy'")
+        self.ask("CREATE TABLE busy (at timestamptz, id bigint, note text, PRIMARY KEY (at, id))")
+        self.ask(
+            "INSERT INTO busy SELECT (current_date - d)::timestamptz + g * interval '1 s', g, md5(g::text) "
+            f"FROM generate_series(1, {_DAYS}) d, generate_series(1, {_ROWS_A_DAY}) g"
         )
-        if (dropped := cursor.fetchone()[0]) < _DAYS - 1:
-            raise SystemExit(f"only {dropped} partitions were archived and dropped")
+        self.ask("VACUUM ANALYZE busy")
+
+    def pieces(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yield a name and the policies whose runs are this piece of work."""
+        yield "turned", [self._policy(_DAYS + 2, 3)]
+        yield "split", [self._policy(_DAYS + 2, 3)]
+        yield "premade", [self._policy(_DAYS + 2, 8)]
+        yield "detached and archived", [self._policy(days, 8) for days in range(_DAYS - 1, 0, -1)]
+        yield "dropped", [self._policy(1, 8)]
+
+    def run(self, policy: dict[str, Any]) -> str:
+        """Carry out a policy; what it cannot do ends the benchmark."""
+        spec = RetentionPolicySpec.model_validate(policy)
+        plan = RunPlan(action="retain", namespace="bench", name="busy", policy=spec, warehouse=self._endpoint)
+        report = retain(RetentionRequest(plan, {}, "bench"))
+        if report.exit_code:
+            raise SystemExit(report.message)
+        return report.message
+
+    def passed(self) -> None:
+        """Let the grace of what has been detached be over."""
+        self.ask("UPDATE _millstream.retired SET detached_at = detached_at - interval '2 hours'")
+
+    def proven(self) -> None:
+        """See to it that all of it was done."""
+        dropped = self.ask(
+            "SELECT count(*) FROM _millstream.retired WHERE table_name = 'public.busy' AND state = 'dropped'"
+        )[0][0]
+        states = self.ask("SELECT state FROM _millstream.conversions WHERE table_name = 'public.busy'")
+        if dropped < _DAYS - 1 or states not in ([("switched",)], [("ended",)]):
+            raise SystemExit(f"only {dropped} partitions were archived and dropped, conversion {states}")
+
+    def _policy(self, days: int, premake: int) -> dict[str, Any]:
+        by = {"column": "at", "interval": "1 day", "premake": premake, "convert": True}
+        return {
+            "warehouseRef": {"name": "w"}, "tables": [{"name": "public.busy", "partitionBy": by}],
+            "keep": {"age": f"{days} days"}, "archive": {"url": f"file://{self._folder}/busy"}, "grace": "1 hour",
+        }  # fmt: skip
 
 
-def main(config: str, folder: str, clients: str) -> None:
-    """Print p99 in milliseconds without and with the policy at work, how many statements there were, and failures."""
+def main(config: str, program: str, folder: str, count: str) -> None:
+    """Print p50, p99 and the longest in milliseconds, quiet, busy and of each piece, and what failed."""
     given = json.loads(config)
-    with closing(_connected(given)) as connection, connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS busy")
-        cursor.execute("DO $$ BEGIN DELETE FROM _millstream.retired WHERE table_name = 'public.busy'; "
-                       "EXCEPTION WHEN undefined_table OR invalid_schema_name THEN NULL; END $$")  # fmt: skip
-        cursor.execute("CREATE TABLE busy (at timestamptz NOT NULL, id bigint, note text) PARTITION BY RANGE (at)")
-        cursor.execute("CREATE INDEX ON busy (at)")
-        for day in range(-_DAYS - 1, 2):
-            low, high = f"current_date + {day}", f"current_date + {day + 1}"
-            cursor.execute(f"SELECT format('CREATE TABLE busy_%s PARTITION OF busy FOR VALUES FROM (%L) TO (%L)', "
-                           f"{day + 100}, ({low})::timestamptz, ({high})::timestamptz)")  # fmt: skip
-            cursor.execute(cursor.fetchone()[0])
-            if day < 0:
-                cursor.execute(f"INSERT INTO busy SELECT ({low})::timestamptz + g * interval '1 s', g, md5(g::text) "
-                               f"FROM generate_series(1, {_ROWS_A_DAY}) g")  # fmt: skip
-    running = [Client(number, given) for number in range(int(clients))]
-    for client in running:
-        client.phase = "begin"
-        client.start()
-    time.sleep(3)
-    for phase in ("quiet", "busy"):
-        for client in running:
-            client.phase = phase
-        if phase == "quiet":
-            time.sleep(_QUIET_S)
-        else:
-            line = [sys.executable, "-m", "tests.benchmarks.latency_probe", "work", config, folder]
-            subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
-    for client in running:
-        client.phase = "end"
-    for client in running:
-        client.join()
-    found: dict[str, Any] = {"failures": sorted({client.failure for client in running if client.failure})}
-    for phase in ("quiet", "busy"):
-        spent = sorted(item for client in running for item in client.spent_s.get(phase, []))
-        found[phase] = {"statements": len(spent), "p50": _share(spent, 0.5), "p99": _share(spent, 0.99),
-                        "longest": _share(spent, 1.0)}  # fmt: skip
-    print(json.dumps({"durationSeconds": found["busy"]["p99"] / 1000, **found}))
+    with closing(Work(given, folder)) as work:
+        work.prepare()
+        quiet: list[tuple[float, float]] = []
+        spans: dict[str, list[tuple[float, float]]] = {}
+        with clients(Path(program), given, Path(folder), int(count), _RATE * int(count), _DAYS, _ROWS_A_DAY) as met:
+            time.sleep(_WARM_S)
+            for name, policies in work.pieces():
+                with span(quiet):
+                    time.sleep(_QUIET_S)
+                with span(spans.setdefault(name, [])):
+                    for policy in policies:
+                        work.run(policy)
+                work.passed()
+            with span(quiet):
+                time.sleep(_QUIET_S)
+        work.proven()
+    busy = [item for found in spans.values() for item in found]
+    pieces = {name: _figures(met.within(found)) for name, found in spans.items()}
+    found = {"failure": met.failure, "quiet": _figures(met.within(quiet)), "busy": _figures(met.within(busy))}
+    print(json.dumps({"durationSeconds": found["busy"]["p99"] / 1000, **found, "pieces": pieces}))
 
 
-def _share(spent_s: list[float], share: float) -> float:
-    return 1000 * spent_s[min(len(spent_s) - 1, int(len(spent_s) * share))]
+def _figures(spent_ms: list[float]) -> dict[str, float]:
+    if not spent_ms:
+        raise SystemExit("no statement ended in a stretch that was measured")
+    shares = {"p50": 0.5, "p99": 0.99, "longest": 1.0}
+    figures = {name: spent_ms[min(len(spent_ms) - 1, int(len(spent_ms) * share))] for name, share in shares.items()}
+    return {"statements": len(spent_ms), **{name: round(value, 1) for name, value in figures.items()}}
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "work":
-        work(json.loads(sys.argv[2]), sys.argv[3])
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])

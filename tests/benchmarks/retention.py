@@ -14,7 +14,7 @@ from tests.measuring import measured
 
 _RSS_MIB = 512
 _PARTITIONS = 1000
-_CLIENTS = 80  # the embedded server takes 100
+_CLIENTS = 200
 
 
 class Retention(Line):
@@ -151,7 +151,7 @@ class PlanLine(Retention):
 
 class LatencyLine(Retention):
     name = "retention-latency"
-    title = f"p99 of {_CLIENTS} clients while partitions are made, detached, archived and dropped"
+    title = f"p99 of {_CLIENTS} clients while their table is turned, split, cut by days that leave"
     goal = 3.0
     note = "limit s and wall s are milliseconds, p99 of the same clients; no statement may fail"
 
@@ -162,23 +162,28 @@ class LatencyLine(Retention):
         def quiet() -> float:
             folder = self.bench.folder / "retention"
             folder.mkdir(exist_ok=True)
+            program = self.server.program.with_name("pgbench")
             line = [sys.executable, "-m", "tests.benchmarks.latency_probe", json.dumps(self.server.config)]
-            done = measured([*line, str(folder), str(_CLIENTS)], self.bench.root)
+            done = measured([*line, str(program), str(folder), str(_CLIENTS)], self.bench.root)
             if done.code:
                 raise SystemExit(f"{self.name}: the probe ended with {done.code}: {done.err[-2000:]}")
-            self._found.append(Run(done, json.loads(done.out)))
-            report = self._found[-1].report
-            self.bench.say(f"{self.name}: quiet {report['quiet']}, busy {report['busy']}")
-            return float(report["quiet"]["p99"])
+            found = Run(done, json.loads(done.out))
+            if found.report["failure"]:
+                raise SystemExit(f"{self.name}: statements failed: {found.report['failure']}")
+            self._found.append(found)
+            for what in ("quiet", "busy"):
+                self.bench.say(f"{self.name}: {what} {found.report[what]}")
+            for what, figures in found.report["pieces"].items():
+                self.bench.say(f"{self.name}: {what}: {figures}")
+            return float(found.report["quiet"]["p99"])
 
-        return {"the same clients without": quiet}
+        return {"the same clients between the pieces of work": quiet}
 
     def ours(self) -> Ours:
         return Ours(float(self._found[-1].report["busy"]["p99"]), self._found[-1])
 
     def verify(self, found: Run) -> None:
-        if found.report["failures"]:
-            raise SystemExit(f"{self.name}: statements failed: {found.report['failures']}")
+        """Nothing: a statement that failed has ended the line."""
 
     def tenth(self) -> Run | None:
         return None

@@ -14,6 +14,7 @@ from millstream_pipelines import embedded
 DATABASE = "bench"
 # What is measured is the way through the client and the server, not the disk under it.
 SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+_CONNECTIONS = 300
 _SHOWN = ("server_version", "shared_buffers", "max_wal_size", "work_mem", *SETTINGS)
 
 
@@ -78,6 +79,9 @@ def serving(folder: Path) -> Iterator[Server]:
     """Start a server of the benchmark's own and stop it in the end."""
     with embedded.serving(folder) as server:
         embedded.ensure_database(server, DATABASE)
+        found = Server(server.host, server.user, embedded.programs(folder / "data") / "psql")
+        found.sql(f"ALTER SYSTEM SET max_connections = {_CONNECTIONS}")  # counts from the next start
+    with embedded.serving(folder) as server:
         found = Server(server.host, server.user, embedded.programs(folder / "data") / "psql")
         found.sql(
             *(f"ALTER SYSTEM SET {name} = {value}" for name, value in SETTINGS.items()), "SELECT pg_reload_conf()"

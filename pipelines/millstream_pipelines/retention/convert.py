@@ -123,12 +123,10 @@ def _switch(ddl: Ddl, table: PlainTable, column: str, upper: Value, kind: Kind) 
     others = [quote_table(key.table) for key in table.incoming]
 
     def change() -> None:
-        for statement in sql.locks(name, others):
-            ddl.execute(statement)
+        ddl.at_once(sql.locks(name, others))
         if read_plain(ddl, name) != table:
             raise RetriableError(f"{ddl.owner}: {name} was altered while it was to be partitioned; run it again")
-        for statement in sql.switch(table, column, upper, kind):
-            ddl.execute(statement)
+        ddl.at_once(sql.switch(table, column, upper, kind))
         note(ddl, name, sql.before(name), "attached")
         reached("converting")
 

@@ -213,8 +213,7 @@ class Copying:
         count, truncated = self.asked(look)
         if truncated:
             raise AlteredError(f"{self.ddl.owner}: {self.found.old} was truncated while it was split")
-        for statement in self.sql.renewed():
-            self.ddl.execute(statement)
+        self.ddl.at_once(self.sql.renewed(int(count)))
         return int(count)
 
     def asked(self, query: str) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,6 +107,10 @@ class Ddl:
         """Run one statement of a transaction's action; the server's errors stay the driver's."""
         with self.connection.cursor() as cursor:
             cursor.execute(statement, arguments)
+
+    def at_once(self, statements: Iterable[str]) -> None:
+        """Run statements of a transaction's action in one go: no lock is held for the ways to the server and back."""
+        self.execute(";\n".join(statements))
 
     def _patiently(self, doing: str, tables: tuple[str, ...], action: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._patience_s

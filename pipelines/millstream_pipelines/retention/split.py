@@ -178,16 +178,16 @@ class _Split(Copying):
         others = [quote_table(found.old), *(quote_table(key.table) for key in incoming)]
 
         def action() -> None:
-            for statement in conversion_sql.locks(self.name, others):
-                ddl.execute(statement)
+            ddl.at_once(conversion_sql.locks(self.name, others))
             self._settled()
             self.renewed()
-            for statement in (
-                *conversion_sql.incoming_off(incoming),
-                *self.sql.switched(parts, self.facts.kind),
-                *conversion_sql.incoming_on(incoming),
-            ):
-                ddl.execute(statement)
+            ddl.at_once(
+                [
+                    *conversion_sql.incoming_off(incoming),
+                    *self.sql.switched(parts, self.facts.kind),
+                    *conversion_sql.incoming_on(incoming),
+                ]
+            )
             self.set_state("switched", switched_at=self.now)
             reached("split-switching")
 
