@@ -76,7 +76,7 @@ class FilesSource:
         return StreamInfo(stream, info.schema.with_columns(kept))
 
     def read(self, request: ReadRequest) -> Iterator[Batch]:
-        """Yield batches file by file, in order of name; in mode full the position comes with the last batch."""
+        """Yield batches file by file, in order of name; in mode full without positions."""
         entries = self._store.entries()
         stream = self._stream(request.stream, entries)
         mine = self._of(stream, entries)
@@ -90,19 +90,21 @@ class FilesSource:
             require_same(todo, entries, f"{self._owner}: stream '{stream.name}'")
         if request.mode == "incremental":
             self._check_tagged(mine)
-        held: tuple[Piece, Position] | None = None
+        with closing(self._read(todo, stream, mine, request, progress)) as pieces:
+            # Nothing goes on behind a batch of a full read, so none waits for what follows it.
+            yield from _batches(pieces) if request.mode == "full" else _positioned(pieces)
+
+    def _read(
+        self, todo: list[FileEntry], stream: FileStream, mine: list[FileEntry], request: ReadRequest, progress: Progress
+    ) -> Generator[tuple[Piece, Position], None, None]:
+        """Yield what the files hold with the position behind it; behind each file a piece without rows."""
         for entry in todo:
             skip = progress.begin(entry)
             with closing(self._pieces(entry, stream, mine, request, skip)) as pieces:
                 for piece in pieces:
-                    if held is not None and _holds_rows(held[0]):
-                        yield self._batch(held, request, last=False)
-                    held = piece, progress.advance(piece)
+                    yield piece, progress.advance(piece)
             self._store.check_unchanged(entry)
-            # Files without rows move the position of the batch before them, so that they are not opened again.
-            held = (held[0] if held else Piece(pa.RecordBatch.from_pylist([]))), progress.finish()
-        if held is not None and (request.mode == "incremental" or _holds_rows(held[0])):
-            yield self._batch(held, request, last=True)
+            yield Piece(pa.RecordBatch.from_pylist([])), progress.finish()
 
     def fix_slices(self, request: ReadRequest) -> Any:
         """Return the files of the stream as they are now."""
@@ -126,10 +128,6 @@ class FilesSource:
     def close(self) -> None:
         """Close the connections."""
         self._store.close()
-
-    def _batch(self, held: tuple[Piece, Position], request: ReadRequest, last: bool) -> Batch:
-        piece, position = held
-        return Batch(piece.data, position if last or request.mode == "incremental" else None, piece.rejects)
 
     def _pieces(
         self, entry: FileEntry, stream: FileStream, mine: list[FileEntry], request: ReadRequest, skip: Skip
@@ -198,6 +196,24 @@ class FilesSource:
                 f"{self._owner}: the server of '{self._store.shown}' sends neither ETag nor Last-Modified, so a new "
                 "version of the file cannot be told; use mode full"
             )
+
+
+def _batches(pieces: Iterator[tuple[Piece, Position]]) -> Iterator[Batch]:
+    return (Batch(piece.data, None, piece.rejects) for piece, _ in pieces if _holds_rows(piece))
+
+
+def _positioned(pieces: Iterator[tuple[Piece, Position]]) -> Iterator[Batch]:
+    held: tuple[Piece, Position] | None = None
+    for piece, position in pieces:
+        if held is not None and not _holds_rows(piece):
+            # It moves the position of the batch before it, so that a file without rows is not opened again.
+            held = held[0], position
+            continue
+        if held is not None and _holds_rows(held[0]):
+            yield Batch(held[0].data, held[1], held[0].rejects)
+        held = piece, position
+    if held is not None:
+        yield Batch(held[0].data, held[1], held[0].rejects)
 
 
 def _holds_rows(piece: Piece) -> bool:

@@ -81,12 +81,16 @@ def test_the_url_may_be_one_file(tmp_path: Path) -> None:
     assert rows(batches(tmp_path / "a.csv")) == [{"a": "1"}]
 
 
-def test_full_gives_a_position_with_the_last_batch_only(tmp_path: Path) -> None:
+def test_full_gives_no_positions_and_reads_no_batch_ahead(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.csv").write_text("x\n1\n")
-    positions = [batch.position for batch in batches(tmp_path, mode="full")]
-    assert positions[:2] == [None, None]
-    assert sorted(positions[2]["files"]) == ["a.csv", "b.csv", "c.csv"]  # type: ignore[index]
+    assert [batch.position for batch in batches(tmp_path, mode="full")] == [None, None, None]
+    with opened(tmp_path, streams=[{"name": "s"}]) as source:
+        reading = iter(source.read(ReadRequest("s", mode="full")))
+        assert next(reading).data.to_pylist() == [{"x": "1"}]
+        (tmp_path / "b.csv").write_text("x\n2\n")
+        with pytest.raises(RetriableError, match=r"b\.csv"):
+            list(reading)
 
 
 def test_incremental_reads_new_files_only(tmp_path: Path) -> None:

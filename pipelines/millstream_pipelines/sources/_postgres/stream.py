@@ -33,26 +33,24 @@ class Rows:
     def batches(self, sql: str, schema: Schema) -> Iterator[Any]:
         """Yield record batches of the schema's storage types; RetriableError when the connection breaks."""
         import adbc_driver_manager
+        import adbc_driver_postgresql
         from adbc_driver_manager._reader import AdbcRecordBatchReader
-        from adbc_driver_postgresql import StatementOptions, dbapi
 
-        hint = {StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(_DRIVER_BATCH_BYTES)}
         try:
-            connection = dbapi.connect(dsn_of(self._config), autocommit=True)
-            self._open.append(connection)
-            self._connection = connection
-            with connection.cursor(adbc_stmt_kwargs=hint) as cursor:
-                self._open.insert(0, cursor)
-                for statement in (*session_settings(self._config), _SNAPSHOT):
-                    cursor.execute(statement)
-                cursor.execute(sql)
-                # Not fetch_record_batch(): that reader's errors carry no SQLSTATE, and a broken connection would look
-                # like a broken query.
-                handle = cursor.fetch_arrow()
-                reader = AdbcRecordBatchReader._import_from_c(handle.address)
-                self._open.insert(0, reader)
-                for batch in reader:
-                    yield from self._sized(self._exact(batch, schema))
+            # Not the driver's DB-API: that loads Arrow's datasets, and its readers' errors carry no SQLSTATE, so that a
+            # broken connection would look like a broken query.
+            database = self._keep(adbc_driver_postgresql.connect(dsn_of(self._config)))
+            self._connection = self._keep(adbc_driver_manager.AdbcConnection(database))
+            statement = self._keep(adbc_driver_manager.AdbcStatement(self._connection))
+            for setting in (*session_settings(self._config), _SNAPSHOT):
+                statement.set_sql_query(setting)
+                statement.execute_update()
+            hint = adbc_driver_postgresql.StatementOptions.BATCH_SIZE_HINT_BYTES.value
+            statement.set_options(**{hint: str(_DRIVER_BATCH_BYTES)})
+            statement.set_sql_query(sql)
+            handle, _ = statement.execute_query()
+            for batch in self._keep(AdbcRecordBatchReader._import_from_c(handle.address)):
+                yield from self._sized(self._exact(batch, schema))
         except adbc_driver_manager.Error as error:
             raise explained(error, error.sqlstate, self._config, self._owner, self._stream) from error
         finally:
@@ -62,12 +60,17 @@ class Rows:
         """End the query, from another thread; a read that has ended takes no harm."""
         if self._connection is not None:
             with contextlib.suppress(Exception):  # it may be gone already
-                self._connection.adbc_cancel()
+                self._connection.cancel()
 
     def close(self) -> None:
         """Give up the connection, wherever the read is."""
         while self._open:
-            self._open.pop(0).close()
+            self._open.pop().close()
+
+    def _keep(self, opened: Any) -> Any:
+        """Return something opened, to be closed before what was opened earlier."""
+        self._open.append(opened)
+        return opened
 
     def _exact(self, batch: Any, schema: Schema) -> Any:
         arrays = [exact(array, column) for array, column in zip(batch.columns, schema, strict=True)]
