@@ -235,7 +235,9 @@ KINDS: tuple[Kind, ...] = (
         ),
         (".spec.warehouseRef.name",),
         {
-            "tables[]": (("has(self.name) != has(self.schema)", "give name or schema, one of them"),),
+            "tables[]": (
+                ("has(self.name) != (has(self.schema) || has(self.tag))", "give name, or else schema, tag or both"),
+            ),
             "tables[].partitionBy": (
                 (
                     "!has(self.timeAs) || !has(self.convert) || !self.convert",

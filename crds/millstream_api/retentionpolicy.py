@@ -11,7 +11,7 @@ from millstream_api.bounds import refuse_backwards
 from millstream_api.meta import ApiModel, ObjectRef, PodOverrides, SecretRef
 from millstream_api.pipeline import History
 from millstream_api.schedule import ZONE_PATTERN, Cron, known_zone
-from millstream_api.stream import Duration, Identifier, TableName
+from millstream_api.stream import Duration, Identifier, TableName, Tag
 
 CalendarSpan = Annotated[
     str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]* (hour|day|week|month|quarter|year)s?$")
@@ -104,12 +104,17 @@ class Keep(ApiModel):
 
 
 class RetainedTable(ApiModel):
-    """A table, or every table of a schema whose name fits a pattern."""
+    """A table, or every table of a schema or with a tag whose name fits a pattern."""
 
     name: TableName | None = Field(default=None, description="Table, `schema.table`.")
     schema_: Identifier | None = Field(default=None, alias="schema", description="Every fitting table of this schema.")
+    tag: Tag | None = Field(
+        default=None, description="Every fitting table that a stream loads and tags so (`tags`); with `schema`, of it."
+    )
     pattern: str = Field(
-        default="*", max_length=127, description="With `schema`: names that fit, `*` stands for any characters."
+        default="*",
+        max_length=127,
+        description="With `schema` or `tag`: names that fit, `*` stands for any characters.",
     )
     partition_by: PartitionBy | None = Field(
         default=None, description="How the table is cut; empty for one that is cut already and gets no partitions here."
@@ -118,8 +123,8 @@ class RetainedTable(ApiModel):
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        if (self.name is None) == (self.schema_ is None):
-            raise ValueError("give `name` or `schema`, one of them")
+        if (self.name is None) == (self.schema_ is None and self.tag is None):
+            raise ValueError("give `name`, or else `schema`, `tag` or both")
         return self
 
     @property

@@ -14,6 +14,7 @@ TableName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=127, pattern=r"^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$"),
 ]
+Tag = Annotated[str, StringConstraints(max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$")]
 Duration = Annotated[str, StringConstraints(max_length=32, pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$")]
 
 
@@ -143,6 +144,11 @@ class StreamSpec(ApiModel):
 
     name: str = Field(min_length=1, max_length=253, description="Stream name, as the source's probe lists it.")
     target: TableName = Field(description="Target table, `schema.table`.")
+    tags: list[Tag] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Tags of the target, by which a RetentionPolicy chooses it (`tables[].tag`); warehouse postgres.",
+    )
     mode: Literal["full", "incremental"] = Field(
         default="full", description="Read everything each time, or only what is new."
     )

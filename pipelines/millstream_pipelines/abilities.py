@@ -16,6 +16,7 @@ def require_abilities(stream: StreamSpec, warehouse: Warehouse) -> None:
         ("merge", stream.write_disposition == "merge", "writeDisposition 'merge'", merge),
         ("merge", replaces_keys(stream), "primaryKey with writeDisposition 'replace' (one row of each key)", merge),
         ("scd2", stream.write_disposition == "scd2", "writeDisposition 'scd2'", _CURE),
+        ("tags", bool(stream.tags), "`tags` (for the selectors of a RetentionPolicy)", _CURE),
         ("children", stream.nested.lists == "tables", "nested.lists 'tables'", _CURE),
         ("deletes", bool(stream.deletes.column or stream.deletes.reconcile_every), "`deletes`", _CURE),
     ]

@@ -25,6 +25,7 @@ def load_spec(stream: StreamSpec, *, pipeline: str, run: str, holder: str, full_
         cursor_field=stream.cursor.field if stream.cursor else None,
         full_refresh=full_refresh,
         scd2=stream.scd2,
+        tags=tuple(stream.tags),
         deletes=stream.deletes.column is not None,
         sweeps=stream.mode == "full" and follows_absence(stream),
         numbered=stream.nested.lists == "tables",

@@ -29,7 +29,7 @@ class Plain:
 class Able(Plain):
     """One that can."""
 
-    features = frozenset({"merge", "scd2", "deletes"})
+    features = frozenset({"merge", "scd2", "deletes", "tags"})
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,7 @@ class Able(Plain):
     [
         ({"writeDisposition": "scd2"}, "writeDisposition 'scd2'"),
         ({"deletes": {"column": "gone"}}, "`deletes`"),
+        ({"tags": ["pii"]}, "`tags`"),
         ({"deletes": {"reconcileEvery": "24h"}}, "`deletes`"),
     ],
 )

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from typing import TypeVar
 
-from millstream_api.retentionpolicy import Dependent, Erasure, Keep, PartitionBy, RetentionPolicySpec
+from millstream_api.retentionpolicy import Dependent, Erasure, Keep, PartitionBy, RetainedTable, RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.ondemand import full_name
@@ -18,7 +18,10 @@ _Entry = TypeVar("_Entry", Dependent, Erasure)
 
 _TABLES = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND (%(schema)s IS NULL OR n.nspname = %(schema)s)
+  AND (%(tag)s IS NULL OR n.nspname || '.' || c.relname IN (
+    SELECT table_name FROM _millstream.tags WHERE tag = %(tag)s))
+ORDER BY 1
 """
 _REFERENCES = """
 SELECT DISTINCT fn.nspname || '.' || f.relname, tn.nspname || '.' || t.relname
@@ -51,7 +54,7 @@ def chosen_tables(ddl: Ddl, policy: RetentionPolicySpec) -> list[Chosen]:
     found: dict[str, Chosen] = {}
     named = {full_name(item.name) for item in policy.tables if item.name is not None}
     for item in policy.tables:
-        names = [item.name] if item.name is not None else _fitting(ddl, item.schema_ or "", item.pattern, named)
+        names = [item.name] if item.name is not None else _fitting(ddl, item, named)
         for full in map(full_name, names):
             parts = ddl.rows(_PARTS, (quote_table(full),))
             cut = [name for name, is_cut in parts if is_cut and name not in named]
@@ -94,10 +97,10 @@ def spoken_for(ddl: Ddl, policy: RetentionPolicySpec, chosen: Iterable[Chosen]) 
     })  # fmt: skip
 
 
-def _fitting(ddl: Ddl, schema: str, pattern: str, named: set[str]) -> list[str]:
-    """Return the tables of a schema that fit; those the policy names by themselves are left to their own entry."""
-    found = [row[0] for row in ddl.rows(_TABLES, (schema,))]
-    return [name for name in found if fnmatchcase(name.partition(".")[2], pattern) and name not in named]
+def _fitting(ddl: Ddl, item: RetainedTable, named: set[str]) -> list[str]:
+    """Return the tables that fit a selector; those the policy names by themselves are left to their own entry."""
+    found = [row[0] for row in ddl.rows(_TABLES, {"schema": item.schema_, "tag": item.tag})]
+    return [name for name in found if fnmatchcase(name.partition(".")[2], item.pattern) and name not in named]
 
 
 def in_order(ddl: Ddl, chosen: list[Chosen]) -> list[Chosen]:

@@ -81,6 +81,9 @@ class LoadSpec:
             return f"{self.stream}@shard-{self.shard.index}"
         return self.stream
 
+    tags: tuple[str, ...] = ()
+    """Tags of the target, as the stream has them."""
+
     numbered: bool = False
     """Rows come with a last bigint column ROW, unique in a transaction, by which the rows of children name them."""
 
@@ -211,7 +214,7 @@ class SweepingLoad(StreamLoad, Protocol):
         ...
 
 
-WarehouseFeature = Literal["merge", "scd2", "deletes", "backfill", "shards", "children", "replay", "transforms"]
+WarehouseFeature = Literal["merge", "scd2", "deletes", "backfill", "shards", "children", "replay", "transforms", "tags"]
 
 
 def kind_of(warehouse: Warehouse) -> str:

@@ -38,7 +38,7 @@ class PostgresWarehouse:
     Config = PostgresConfig
     dialect: Literal["postgres", "duckdb"] = "postgres"
     features: ClassVar[frozenset[WarehouseFeature]] = frozenset(
-        {"merge", "scd2", "deletes", "backfill", "shards", "children", "replay", "transforms"}
+        {"merge", "scd2", "deletes", "backfill", "shards", "children", "replay", "transforms", "tags"}
     )
 
     def __init__(self, config: PostgresConfig, owner: str) -> None:

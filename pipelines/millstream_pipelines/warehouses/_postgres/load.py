@@ -23,6 +23,7 @@ from millstream_pipelines.warehouses._postgres.lease import Lease
 from millstream_pipelines.warehouses._postgres.merging import fitted
 from millstream_pipelines.warehouses._postgres.room import Room
 from millstream_pipelines.warehouses._postgres.tables import shaped
+from millstream_pipelines.warehouses._postgres.tags import tagged
 from millstream_pipelines.warehouses.base import DONE, Chunk, Counts, LoadSpec
 from millstream_pipelines.warehouses.content_hash import content_hash
 from millstream_pipelines.warehouses.names import quote_table
@@ -103,7 +104,8 @@ class PostgresLoad:
         spec = self._spec
         with self._translating(f"shaping {spec.target}"):
             self.pause()
-            sent = shaped(self._connection, spec.target, lambda: fitted(self._connection, spec, schema))
+            db = self._connection
+            sent = shaped(db, spec.target, lambda: tagged(db, spec, fitted(db, spec, schema)))
             made = stage.plan(sent, spec.merge_key, spec)
             if self._inflow is not None:
                 self._inflow.shape(made)

@@ -162,6 +162,10 @@ _MIGRATIONS: tuple[str, ...] = (
     INSERT INTO _millstream.warehouse DEFAULT VALUES;
     ALTER TABLE _millstream.retired DROP COLUMN fingerprint;
     """,
+    """
+    CREATE TABLE _millstream.tags (
+        pipeline text, stream text, table_name text, tag text, PRIMARY KEY (pipeline, stream, table_name, tag));
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
