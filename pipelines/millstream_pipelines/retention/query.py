@@ -1,23 +1,31 @@
 """SQL over archives where they lie: DuckDB reads the files that manifests name, never a pattern.
 
-A file that no manifest names, of an attempt that was killed, is not seen. Nothing is loaded into the warehouse.
+A file that no manifest names, of an attempt that was killed, is not seen. Nothing is loaded into the warehouse. Objects
+pass one at a time, each compared with its SHA-256: neither memory nor disk grows with the archives, and a query that
+has enough reads no further.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from millstream_pipelines.errors import ConfigurationError
+import pyarrow as pa
+
+from millstream_pipelines.errors import ConfigurationError, MillstreamError
 from millstream_pipelines.retention import manifest as manifests
-from millstream_pipelines.retention.readback import fetched
+from millstream_pipelines.retention.export import arrow_schema
+from millstream_pipelines.retention.manifest import Manifest
+from millstream_pipelines.retention.readback import batches
 from millstream_pipelines.retention.restore import overlapping
 from millstream_pipelines.retention.run import RetentionRequest, archive_store, opened, warehouse_config
+from millstream_pipelines.retention.store import ArchiveStore
 
 _MEMORY = "256MB"
+_THREADS = 2
 MOST_ROWS = 10_000  # of an answer; for more, restore
 
 
@@ -28,6 +36,31 @@ class Answer:
     names: list[str]
     rows: list[tuple[Any, ...]]
     is_cut: bool
+
+
+class _Rows:
+    """An archive's rows, as DuckDB takes them (Arrow's C stream): from the first on, each time they are asked for."""
+
+    def __init__(self, store: ArchiveStore, manifest: Manifest) -> None:
+        self._store, self._manifest = store, manifest
+        self._schema = arrow_schema(manifest.columns)
+        self.failure: MillstreamError | None = None
+        """What ended the reading; DuckDB tells it as an error of its own."""
+
+    def __arrow_c_schema__(self) -> object:
+        return self._schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        reader = pa.RecordBatchReader.from_batches(self._schema, self._read())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in batches(self._store, self._manifest):
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
+        except MillstreamError as error:
+            self.failure = error
+            raise
 
 
 def query(request: RetentionRequest, table: str, start: str | None, end: str | None, sql: str) -> Answer:
@@ -48,18 +81,19 @@ def query(request: RetentionRequest, table: str, start: str | None, end: str | N
         raise ConfigurationError(
             f"{request.owner}: no archive of table {table} there; `millstream retention plan` shows what is"
         )
+    if not any(manifest.objects for manifest in kept):
+        raise ConfigurationError(f"{request.owner}: the archives of table {table} there hold no rows")
+    found_rows = [_Rows(store, manifest) for manifest in kept]
     with tempfile.TemporaryDirectory(prefix="millstream-query-") as scratch:
-        files: list[str] = []
-        for item in (item for manifest in kept for item in manifest.objects):
-            path = Path(scratch) / f"{len(files)}.parquet"
-            fetched(store, item, path, table)
-            files.append(str(path))
-        if not files:
-            raise ConfigurationError(f"{request.owner}: the archives of table {table} there hold no rows")
-        with closing(duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": scratch})) as engine:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY, "temp_directory": scratch, "threads": _THREADS,
+        }  # fmt: skip
+        with closing(duckdb.connect(config=config)) as engine:
             engine.execute("SET TimeZone = 'UTC'")
-            engine.execute(f"CREATE VIEW archive AS FROM read_parquet({files}, union_by_name = true)")
-            engine.execute(f"SET allowed_directories = ['{scratch}']")
+            for number, item in enumerate(found_rows):
+                engine.register(f"archive_{number}", item)
+            parts = (f"FROM archive_{number}" for number in range(len(found_rows)))
+            engine.execute(f"CREATE TEMPORARY VIEW archive AS {' UNION ALL BY NAME '.join(parts)}")
             engine.execute("SET enable_external_access = false")
             engine.execute("SET lock_configuration = true")
             try:
@@ -74,6 +108,8 @@ def query(request: RetentionRequest, table: str, start: str | None, end: str | N
                 rows = answer.fetchmany(MOST_ROWS + 1)
                 return Answer(names, rows[:MOST_ROWS], len(rows) > MOST_ROWS)
             except duckdb.Error as error:
+                if failure := next((item.failure for item in found_rows if item.failure is not None), None):
+                    raise failure from None
                 raise ConfigurationError(f"{request.owner}: the query is refused: {error}") from error
 
 
