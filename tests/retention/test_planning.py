@@ -12,7 +12,7 @@ from millstream_api.retentionpolicy import Keep, PartitionBy, RetentionPolicySpe
 from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.planning import TableState, digest, plan_table
 from millstream_pipelines.retention.records import Retired
-from millstream_pipelines.retention.spans import Kind, Value, parsed
+from millstream_pipelines.retention.spans import Kind, Value, following, parsed
 
 NOW = datetime(2013, 8, 31, 12, tzinfo=UTC)
 TABLE = "raw.t"
@@ -48,6 +48,12 @@ LEAVING: list[tuple[Kind, tuple[str, ...], dict[str, Any], dict[str, Any], list[
      [("raw.t_0", "the table has about 30 rows, more than 5")]),
     ("integer", ("0", "10", "20"), {"rows": 5}, {"newest": None}, []),
     ("date", MONTHS, {}, {}, []),
+    ("date", MONTHS, {"age": "1 day"}, {}, [(f"raw.t_{n}", "older than 1 day") for n in range(3)]),  # < interval
+    ("timestamptz", MONTHS, {"age": "1 hour"}, {}, [(f"raw.t_{n}", "older than 1 hour") for n in range(3)]),
+    ("seconds", ("1367366400", "1370044800", "1376000000"), {"age": "3 months"}, {}, []),
+    ("seconds", ("1367366400", "1370044800", "1376000000"), {"age": "2 months"}, {},
+     [("raw.t_0", "older than 2 months")]),
+    ("yyyymm", ("201305", "201306", "201308"), {"age": "2 months"}, {}, [("raw.t_0", "older than 2 months")]),
 ]  # fmt: skip
 
 
@@ -57,6 +63,53 @@ def test_what_leaves(
 ) -> None:
     state = TableState(cut(kind, *bounds), keep=Keep.model_validate(keep), **more)
     assert [(step.partition, step.why) for step in plan_table(state, policy(), NOW)] == expected
+
+
+OPEN = TableFacts(TABLE, "ranges", "at", "date", (
+    Partition("raw.first", None, datetime(2013, 6, 1), 100, 10),
+    Partition("raw.gap", datetime(2013, 6, 15), datetime(2013, 7, 1), 100, 10),
+    Partition("raw.last", datetime(2013, 7, 15), None, 100, 10),
+))  # fmt: skip
+
+
+def test_open_ends_and_gaps() -> None:
+    by = PartitionBy.model_validate({"column": "at", "interval": "1 month", "premake": 2})
+    steps = plan_table(TableState(OPEN, by=by, keep=Keep(age="2 months")), policy(), NOW)
+    assert [(step.step, step.partition, step.low, step.high) for step in steps] == [
+        ("detach", "raw.first", None, "2013-06-01"),
+        ("detach", "raw.gap", "2013-06-15", "2013-07-01"),
+    ][:1], "the last takes all that comes; nothing is made beside it"
+    everything = plan_table(TableState(OPEN, keep=Keep(rows=1)), policy(), NOW)
+    assert [step.partition for step in everything] == ["raw.first", "raw.gap"], "what takes rows now never leaves"
+
+
+LISTED: list[tuple[Kind, str, str, str | None, list[str]]] = [
+    ("date", "2013-07-01", "1 month", "1 day", ["raw.v"]),  # July ended a month ago
+    ("date", "2013-08-01", "1 month", "1 day", []),
+    ("date", "2013-07-30", "1 day", "1 month", ["raw.v"]),
+    ("date", "2013-07-31", "1 day", "1 month", []),
+    ("date", "2013-07-01", "", "1 month", ["raw.v"]),  # without an interval a value stands for itself
+    ("yyyy", "2012", "1 year", "8 months", []),
+    ("yyyy", "2012", "1 year", "7 months", ["raw.v"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "interval", "age", "expected"), LISTED)
+def test_a_value_of_a_list_is_as_old_as_its_interval(
+    kind: Kind, value: str, interval: str, age: str, expected: list[str]
+) -> None:
+    low = parsed(value, kind)
+    part = Partition("raw.v", low, following(low, kind), 100, 10)
+    facts = TableFacts(TABLE, "ranges", "at", kind, (part,), listed=True)
+    by = PartitionBy.model_validate({"column": "at", "interval": interval}) if interval else None
+    steps = plan_table(TableState(facts, by=by, keep=Keep(age=age)), policy(), NOW)
+    assert [step.partition for step in steps if step.step == "detach"] == expected
+
+
+def test_a_default_partition_blocks_every_detach() -> None:
+    steps = plan_table(TableState(cut("date", *MONTHS, has_default=True), keep=Keep(age="1 month")), policy(), NOW)
+    assert all(step.blocked_by.startswith("the DEFAULT partition") for step in steps)
+    assert len(steps) == 2
 
 
 BLOCKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [

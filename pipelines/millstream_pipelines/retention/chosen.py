@@ -56,7 +56,7 @@ def chosen_tables(ddl: Ddl, policy: RetentionPolicySpec) -> list[Chosen]:
     for item in policy.tables:
         names = [item.name] if item.name is not None else _fitting(ddl, item, named)
         for full in map(full_name, names):
-            parts = ddl.rows(_PARTS, (quote_table(full),))
+            parts = ddl.rows(_PARTS, (quote_table(full),)) if full.count(".") == 1 else []
             cut = [name for name, is_cut in parts if is_cut and name not in named]
             own = [] if cut and all(is_cut for _, is_cut in parts) else [full]
             for name in [*own, *cut]:

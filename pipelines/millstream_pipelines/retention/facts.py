@@ -81,6 +81,7 @@ _RANGE = re.compile(r"FOR VALUES FROM \(('?)(?P<low>[^')]*)\1\) TO \(('?)(?P<hig
 _LIST = re.compile(r"FOR VALUES IN \((?P<values>.*)\)")
 _OPEN = frozenset({"MINVALUE", "MAXVALUE", "-infinity", "infinity"})
 _NULL = "NULL"
+_TOLD = re.compile(r"([A-Za-z_][A-Za-z0-9_$]*\.)?[A-Za-z_][A-Za-z0-9_$]*")  # as TableName
 _TAKES = "one column of type timestamptz, timestamp, date, smallint, integer or bigint"
 _CUTS = {"h": "by hash, so that none of its partitions is older than another", "l": "by a list", "r": "by ranges"}
 
@@ -90,6 +91,11 @@ def table_facts(ddl: Ddl, table: str, time_as: TimeAs | None = None) -> TableFac
 
     `time_as`: how its numbers tell time.
     """
+    if not _TOLD.fullmatch(table):
+        why = (
+            "its name has characters that no policy can write, so that nothing of it could be restored; rename it, or "
+        )
+        return TableFacts(table, "foreign", why=why + "narrow the pattern that chooses it")
     quoted = quote_table(table)
     found = ddl.rows(_TABLE, (quoted,))
     if not found:
@@ -147,6 +153,8 @@ def _partitions(ddl: Ddl, quoted: str, kind: Kind) -> list[Partition]:
     """Return the partitions but DEFAULT and the one of NULL. ValueError for one whose bounds are none that we know."""
     found = []
     for name, bound, size, rows, pending, is_leaf in ddl.rows(_PARTITIONS, (quoted,)):
+        if name.count(".") != 1:
+            raise ValueError(f"partition {name} has a dot in its name; rename it")
         if match := _RANGE.fullmatch(bound or ""):
             low, high = (_bound(match[part], name, kind) for part in ("low", "high"))
         elif match := _LIST.fullmatch(bound or ""):
