@@ -103,7 +103,9 @@ def table_facts(ddl: Ddl, table: str, time_as: TimeAs | None = None) -> TableFac
     relkind, is_partition, strategy, width, expressions, column, type_name, default, within, above, *access = found[0]
     owner = others.owner_of(ddl, table)
     if owner == others.TIMESCALE:
-        return TableFacts(table, "hypertable")
+        from millstream_pipelines.retention.hypertables import hypertable_facts
+
+        return hypertable_facts(ddl, table, quoted)
     if owner:
         return TableFacts(table, "foreign", why=owner)
     if is_partition and not (relkind == "p" and above in "lh"):

@@ -21,8 +21,12 @@ from millstream_pipelines.retention.readback import untouched
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.retention.store import ArchiveStore
+from millstream_pipelines.retention.timescale import take_out
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from millstream_pipelines.warehouses.names import quote_table
+
+DIFFERS = frozenset({"ArchiveMismatch", "ArchiveMissing", "ArchiveUnreadable"})
+"""Reasons of errors that say why an archive proves nothing."""
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Leaving:
     store: ArchiveStore | None
     now: datetime
     sessions: Sessions | None = None
+    chunked: bool = False
+    """Whether the table is a hypertable, whose chunks stay in it until they are dropped."""
 
     def detach(self, step: Planned, facts: TableFacts, time_zone: str) -> Retired:
         """Take a partition out of its table. What a killed run began is ended, not begun anew."""
@@ -49,7 +55,7 @@ class Leaving:
             assert isinstance(step.subject, Retired)  # noqa: S101 - a detach has one of the two
             record = step.subject
         attached = next((part for part in facts.partitions if part.name == record.partition), None)
-        if attached is not None:
+        if attached is not None and not self.chunked:
             detach(ddl, step.table, attached)
             reached("detached")
         records.advance(ddl, record, "detached", self.now)
@@ -105,8 +111,9 @@ class Leaving:
     def _drop(self, record: Retired, manifest: Manifest | None, name: str) -> None:
         ddl = self.ddl
         if ddl.rows("SELECT to_regclass(%s)", (name,))[0][0] is not None:
-            ddl.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
-            if ddl.rows("SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass(%s)", (name,)):
+            # Readers of a hypertable go on while its chunk is compared; those of a detached partition are none.
+            ddl.execute(f"LOCK TABLE {name} IN {'SHARE ROW EXCLUSIVE' if self.chunked else 'ACCESS EXCLUSIVE'} MODE")
+            if not self.chunked and ddl.rows("SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass(%s)", (name,)):
                 raise DataError(f"{record.partition} is attached again; it is not dropped", reason="AttachedAgain")
             differences = [] if manifest is None else changed(ddl, manifest, record.partition)
             if differences:
@@ -115,10 +122,29 @@ class Leaving:
                     "is not dropped. It is archived anew at the next run",
                     reason="ChangedSinceArchive",
                 )
-            ddl.execute(f"DROP TABLE {name}")
+            if self.chunked:
+                low, high = record.low or "", record.high or ""
+                take_out(ddl, record.table, record.kind, record.partition, low, high, alone=True)
+            else:
+                ddl.execute(f"DROP TABLE {name}")
         statement, values = records.advancing(record, "dropped", self.now)
         ddl.execute(statement, values)
         reached("dropping")
+
+    def dropped(self, record: Retired) -> bool:
+        """Drop, and say whether it is gone: a chunk that took rows meanwhile stays, which is no failure.
+
+        After any difference the archive is not relied on again, and the error is raised.
+        """
+        try:
+            self.drop(record)
+        except DataError as error:
+            if error.reason in {*DIFFERS, "ChangedSinceArchive"}:
+                self.again(record)
+            if self.chunked and error.reason == "ChangedSinceArchive":
+                return False
+            raise
+        return True
 
     def again(self, record: Retired) -> None:
         """Note that an archive is not to be relied on, so that the next run makes a new one."""
@@ -170,4 +196,4 @@ def _own(manifest: Manifest, record: Retired) -> Manifest:
     return manifest
 
 
-__all__ = ["Leaving", "changed"]
+__all__ = ["DIFFERS", "Leaving", "changed"]

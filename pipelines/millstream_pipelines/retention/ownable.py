@@ -18,7 +18,7 @@ def refuse(owner: str, facts: TableFacts, chosen: Chosen, spec: RetentionPolicyS
         raise ConfigurationError(f"{owner}: table {name} cannot be managed: {facts.why}")
     if facts.shape == "hypertable":
         limits = chosen.keep.model_fields_set
-        if why := timescale.refused(name, by, spec, sorted(limits)):
+        if why := timescale.refused(facts, by, spec, sorted(limits)):
             raise ConfigurationError(f"{owner}: table {why}")
         if erases:
             raise ConfigurationError(f"{owner}: table {name} is a hypertable, of which `delete` erases nothing")

@@ -95,17 +95,17 @@ def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) ->
     """Return the steps that a run would take, in order; those that something forbids are among them, and say so."""
     leaving = _leaving(state, policy, now)
     attached = {part.name: part for part in state.facts.partitions}
-    onward = []
+    steps: list[Planned] = []
     for record in state.records:
         part = attached.get(record.partition) if record.is_here else None
         if part is None or part.detaching:  # else it came back, by whatever hand
-            onward += _onward(record, part, policy, now, ended(state, record.low_value, record.high_value))
-    begun = {step.partition for step in onward if step.step == "detach"}
-    ended_first = [step for step in onward if step.step == "detach"]  # while one is pending, no other can begin
+            steps += onward(record, part, policy, now, ended(state, record.low_value, record.high_value))
+    begun = {step.partition for step in steps if step.step == "detach"}
+    ended_first = [step for step in steps if step.step == "detach"]  # while one is pending, no other can begin
     leaving.sort(key=lambda step: not (isinstance(step.subject, Partition) and step.subject.detaching))
     return [
         *_created(state, now), *ended_first, *(step for step in leaving if step.partition not in begun),
-        *(step for step in onward if step.step != "detach"),
+        *(step for step in steps if step.step != "detach"),
     ]  # fmt: skip
 
 
@@ -246,7 +246,7 @@ def overlaps(hold: Hold, low: Value | None, high: Value | None, facts: TableFact
     return begins_before and ends_after
 
 
-def _onward(
+def onward(
     record: Retired, attached: Partition | None, policy: RetentionPolicySpec, now: datetime, end: Value | None
 ) -> list[Planned]:
     """Return what comes next for a range that has begun to leave, and whose time ends there."""
@@ -286,15 +286,6 @@ def _text(value: Value | None, facts: TableFacts) -> str | None:
 
 
 __all__ = [
-    "IRREVERSIBLE",
-    "Planned",
-    "TableState",
-    "cutoff",
-    "digest",
-    "ended",
-    "grid_of",
-    "overlaps",
-    "plan_table",
-    "refuse_unkept",
-    "zone_of",
+    "IRREVERSIBLE", "Planned", "TableState", "cutoff", "digest", "ended", "grid_of", "onward", "overlaps", "plan_table",
+    "refuse_unkept", "zone_of",
 ]  # fmt: skip

@@ -135,11 +135,37 @@ class Restoring:
                 "from there" + ("; leave out `into` to attach it again" if record.is_here else "")
             )
         manifest = manifests.read(self._store, record.manifest)
+        shape = table_facts(self._ddl, record.table).shape if self._into is None else ""
+        if shape == "hypertable":
+            name = f"_millstream.restoring_{record.id}"
         self._load(manifest, name, self._store)
         reached("restored")
-        if self._into is None:
+        if shape == "hypertable":
+            self._insert(record, manifest, name)
+        elif self._into is None:
             self._attach(record)
         return manifest.content.rows
+
+    def _insert(self, record: Retired, manifest: Manifest, name: str) -> None:
+        """Put what was loaded and compared back into a hypertable, which makes the chunk, and note it with that."""
+        ddl, columns = self._ddl, ", ".join(quote(item.name) for item in manifest.columns if not item.generated)
+        target, loaded = quote_table(record.table), quote_table(name)
+
+        def insert() -> None:
+            with ddl.connection.cursor() as cursor:
+                cursor.execute(
+                    f"INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {loaded}"
+                )
+                if cursor.rowcount != manifest.content.rows:
+                    raise DataError(
+                        f"{record.partition}: {cursor.rowcount} of {manifest.content.rows} rows went back into "
+                        f"{record.table}: a trigger takes some; restore with `into` a schema. Nothing was changed",
+                        reason="ArchiveMismatch",
+                    )
+            ddl.execute(*records.advancing(record, "restored", self._now))
+            ddl.execute(f"DROP TABLE {loaded}")
+
+        ddl.transaction(f"restoring {record.partition}", insert, (target,))
 
     def _undo(self, record: Retired) -> int:
         """Attach a table that waits for its drop."""

@@ -19,7 +19,7 @@ from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.dependence import standing
 from millstream_pipelines.retention.erasing import Erasing
 from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
-from millstream_pipelines.retention.leaving import Leaving
+from millstream_pipelines.retention.leaving import DIFFERS, Leaving
 from millstream_pipelines.retention.ownable import refuse
 from millstream_pipelines.retention.planning import (
     IRREVERSIBLE,
@@ -39,10 +39,10 @@ from millstream_pipelines.sizes import size_of
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 from millstream_pipelines.warehouses.names import quote, quote_table
 
-_DIFFERS = frozenset({"ArchiveMismatch", "ArchiveMissing", "ArchiveUnreadable"})  # why an archive proves nothing
 _DONE = {
     "create": "made", "detach": "detached", "archive": "archived and verified", "drop": "dropped",
     "expire": "archives expired", "erase": "erasures carried out",
+    "changed": "changed since they were archived, and stay until they are archived anew",
 }  # fmt: skip
 
 
@@ -100,8 +100,7 @@ class TableRun:
             return []
         refuse(self.ddl.owner, facts, self.chosen, self.spec, erases=bool(self._erasing.wanted))
         if facts.shape == "hypertable":
-            old = timescale.chunks(self.ddl, facts.name)
-            return timescale.planned(facts.name, old, self.chosen.keep.age, self.spec, self.now)
+            return timescale.plan(self.ddl, facts, self.chosen.keep.age, self.spec, self.now)
         later = [] if self.done["convert"] else turning.planned_split(self.ddl, facts.name, by, self.spec, self.now)
         try:
             state = self._state(facts)
@@ -180,7 +179,7 @@ class TableRun:
             verified_at=_latest(known),
             lock_wait_seconds=round(self.waited_s, 3),
             waiting=sum(item.state in ("retiring", "detached") for item in known) if self.store is not None else 0,
-            verify_failures=int(self.failure is not None and self.failure.reason in _DIFFERS),
+            verify_failures=int(self.failure is not None and self.failure.reason in DIFFERS),
         )
 
     def _state(self, facts: TableFacts) -> TableState:
@@ -232,7 +231,7 @@ class TableRun:
 
     def _do(self, step: Planned) -> None:
         facts, by = self._facts(), self.chosen.by
-        leaving = self._leaving()
+        leaving = replace(self._leaving(), chunked=facts.shape == "hypertable")
         subject = step.subject
         if step.step == "erase":
             self.done["erase"] += self._erasing.go(facts, zone_of(by))
@@ -240,7 +239,9 @@ class TableRun:
         if step.step == "convert" and by is not None:
             self.told.append(convert(self.ddl, facts, by, self.now))
         elif isinstance(subject, Partition) and step.step == "drop":
-            timescale.drop(self.ddl, facts.name, subject)
+            timescale.drop(self.ddl, facts, step)
+        elif isinstance(subject, Partition) and step.step == "archive":  # a chunk, which stays where it is
+            leaving.archive(leaving.detach(step, facts, zone_of(by).key))
         elif by is not None and subject is None and step.step in ("split", "drop"):
             self.told.append(turning.go_on(self.ddl, facts.name, by, self.spec, self.now))
         elif step.step == "create":
@@ -252,7 +253,9 @@ class TableRun:
             if step.step == "archive":
                 leaving.archive(subject)
             elif step.step == "drop":
-                self._drop(leaving, subject)
+                if not leaving.dropped(subject):
+                    self.done["changed"] += 1
+                    return
             elif step.step == "expire":
                 leaving.expire(subject)
         self.done[step.step] += 1
@@ -260,17 +263,11 @@ class TableRun:
     def _leaving(self) -> Leaving:
         return Leaving(self.ddl, self.config, self.policy, self.store, self.now, self._sessions)
 
-    def _drop(self, leaving: Leaving, record: Retired) -> None:
-        try:
-            leaving.drop(record)
-        except DataError as error:
-            if error.reason in {*_DIFFERS, "ChangedSinceArchive"}:
-                leaving.again(record)
-            raise
-
     def _look_back(self) -> None:
         """After all was done, the oldest row must be young enough; where it is not, that is a failure."""
         facts = self._facts()
+        if facts.shape == "hypertable":  # each drop has looked; chunks wait in their table, and late rows make new ones
+            return
         age = self.chosen.keep.age
         limit = cutoff(age, facts, zone_of(self.chosen.by), self.now) if age else None
         blocked = {step.partition for step in self.plan() if step.blocked_by}

@@ -1,90 +1,152 @@
-"""TimescaleDB hypertables: chunks that are too old are dropped, by the extension's own functions.
+"""TimescaleDB hypertables: chunks that are too old are archived, proven, and dropped by the extension's own function.
 
-NOT RUN HERE: the extension is not among the servers of the tests, so only what is pure is tested, and the calls rest on
-the documentation of `show_chunks`, `drop_chunks` and the view `timescaledb_information.chunks`. A chunk cannot be
-detached, so there is neither grace nor archive: what the policy asks for beyond an age, is refused.
+A chunk stays in its table until it is dropped: rows are seen during the grace, and there is nothing to attach again.
+What changes meanwhile, by a late row for example, is archived anew. Run against TimescaleDB 2.28.3: see CONTRIBUTING.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
-from millstream_pipelines.errors import ConfigurationError, DataError
+from millstream_pipelines.errors import DataError
+from millstream_pipelines.retention import records
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.facts import Partition, TableFacts
-from millstream_pipelines.retention.planning import Planned, cutoff, overlaps, zone_of
-from millstream_pipelines.retention.spans import Value, spelled
+from millstream_pipelines.retention.facts import TableFacts
+from millstream_pipelines.retention.hypertables import Rollup, rollups
+from millstream_pipelines.retention.planning import Planned, cutoff, onward, overlaps, zone_of
+from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.spans import Kind, Span, Value, spelled
 from millstream_pipelines.warehouses.names import quote_table
 
-_CHUNKS = """
-SELECT format('%%s.%%s', chunk_schema, chunk_name), range_start AT TIME ZONE 'UTC', range_end AT TIME ZONE 'UTC',
-  pg_total_relation_size(format('%%I.%%I', chunk_schema, chunk_name)::regclass)
-FROM timescaledb_information.chunks WHERE hypertable_schema = %s AND hypertable_name = %s ORDER BY range_start
-"""
 
-
-def refused(table: str, by: PartitionBy | None, policy: RetentionPolicySpec, limits: Iterable[str]) -> str:
+def refused(facts: TableFacts, by: PartitionBy | None, policy: RetentionPolicySpec, limits: Iterable[str]) -> str:
     """Return why a policy cannot own a hypertable; an empty text when it can. `limits`: those it sets, by name."""
-    others = [name for name in limits if name != "age"]
+    table, others = facts.name, [name for name in limits if name != "age"]
     if by is not None:
         return f"{table} is a TimescaleDB hypertable, which cuts itself into chunks; leave partitionBy out"
-    if policy.archive is not None:
-        return f"{table} is a TimescaleDB hypertable: its chunks cannot be detached, so none is archived before it goes"
     if others:
         return f"{table} is a TimescaleDB hypertable, of which only keep.age can be kept, not {', '.join(others)}"
     if any(item.table == table for item in policy.dependents):
         return f"{table} is a TimescaleDB hypertable, for which `dependents` are not looked at; leave them out"
+    for one, other in pairwise(facts.partitions if policy.archive is not None else ()):
+        if one.high is not None and other.low is not None and other.low < one.high:  # type: ignore[operator]
+            return (
+                f"{table} is a TimescaleDB hypertable whose chunks {one.name} and {other.name} take the same time, as "
+                "it is cut in space, too: they cannot be dropped one by one, so leave `archive` out"
+            )
     return ""
 
 
+def plan(ddl: Ddl, facts: TableFacts, age: str | None, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:
+    """Look, and return what is due. See `planned`."""
+    return planned(facts, age, policy, now, records.retired(ddl, facts.name), rollups(ddl, facts.name, now))
+
+
 def planned(
-    table: str, chunks: Iterable[Partition], age: str | None, policy: RetentionPolicySpec, now: datetime
+    facts: TableFacts,
+    age: str | None,
+    policy: RetentionPolicySpec,
+    now: datetime,
+    known: Sequence[Retired] = (),
+    resting: Sequence[Rollup] = (),
 ) -> list[Planned]:
-    """Return the chunks that are too old, oldest first; those that a hold keeps are among them, and say so. Pure."""
-    facts, zone = TableFacts(table, "hypertable"), zone_of(None)
+    """Return the steps, oldest chunk first; what a hold or a rollup forbids is among them, and says so. Pure.
+
+    `known`: records of what has begun to leave; `resting`: the rollups.
+    """
+    zone, table = zone_of(None), facts.name
     limit = cutoff(age, facts, zone, now) if age is not None else None
+    leaving = {item.partition: item for item in known if item.is_here}
     found = []
-    for chunk in chunks:
-        if limit is None or chunk.high is None or chunk.high > limit:  # type: ignore[operator]  # of one kind
+    for chunk in facts.partitions:
+        if limit is None or chunk.low is None or chunk.high is None or chunk.high > limit:  # type: ignore[operator]
             continue
+        low, high = spelled(chunk.low, facts.kind), spelled(chunk.high, facts.kind)
+        record, why = leaving.pop(chunk.name, None), f"older than {age}"
+        if policy.archive is not None and (record is None or record.state != "archived"):
+            found.append(Planned("archive", table, chunk.name, low, high, why, chunk.bytes, subject=chunk))
+            continue
+        if policy.archive is not None and record is not None:
+            if now < Span.of(policy.grace).after(record.archived_at or now, zone):
+                continue
+            why = f"archived for {policy.grace}"
         held = [f"hold '{hold.name}'" for hold in policy.holds
                 if hold.table == table and overlaps(hold, chunk.low, chunk.high, facts, zone)]  # fmt: skip
-        low, high = (None if v is None else spelled(v, "timestamptz") for v in (chunk.low, chunk.high))
-        found.append(Planned("drop", table, chunk.name, low, high, f"older than {age}", chunk.bytes,
-                             blocked_by="; ".join(held), subject=chunk))  # fmt: skip
+        blocked = "; ".join([*held, *filter(None, (_forbids(rollup, chunk.low, chunk.high) for rollup in resting))])
+        subject = record if policy.archive is not None else chunk
+        found.append(Planned("drop", table, chunk.name, low, high, why, chunk.bytes, blocked_by=blocked,
+                             subject=subject))  # fmt: skip
+    here = {chunk.name for chunk in facts.partitions}
+    for record in known:
+        if record.state == "dropped":
+            found += onward(record, None, policy, now, record.high_value)
+        elif record.state == "archived" and record.partition not in here:  # somebody dropped it by hand
+            found.append(
+                Planned("drop", table, record.partition, record.low, record.high, "it is gone", subject=record)
+            )
     return found
 
 
-def dropping(table: str, low: Value, high: Value) -> tuple[str, tuple[str, str, str]]:
+def _forbids(rollup: Rollup, low: Value, high: Value) -> str:
+    """Return why a rollup forbids that a range of its rows goes; an empty text when it does not."""
+    first, end = _micros(low), _micros(high)
+    if any(begin < end and last >= first for begin, last in rollup.behind):
+        return (
+            f"continuous aggregate {rollup.name}, which has not taken in all of its rows: CALL "
+            f"refresh_continuous_aggregate('{rollup.name}', …) over the range"
+        )
+    if rollup.reaches_to is not None and rollup.reaches_to < end:
+        return (
+            f"continuous aggregate {rollup.name}, whose refresh policy reaches back that far and would empty it there: "
+            "give it a start_offset shorter than keep.age"
+        )
+    return ""
+
+
+def _micros(value: Value) -> int:
+    assert isinstance(value, datetime)  # noqa: S101 - a hypertable cut by a number is not ours
+    moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    whole = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (whole.days * 86_400 + whole.seconds) * 1_000_000 + whole.microseconds
+
+
+def dropping(table: str, kind: Kind, low: str, high: str) -> tuple[str, tuple[str, str, str]]:
     """Return the query, and its values, that drops the chunks which lie within a range, its ends included."""
     return (
-        "SELECT drop_chunks(%s::regclass, older_than => %s::timestamptz, newer_than => %s::timestamptz)",
-        (quote_table(table), spelled(high, "timestamptz"), spelled(low, "timestamptz")),
+        f"SELECT drop_chunks(%s::regclass, older_than => %s::{kind}, newer_than => %s::{kind})",
+        (quote_table(table), high, low),
     )
 
 
-def chunks(ddl: Ddl, table: str) -> list[Partition]:
-    """Return the chunks of a hypertable that is cut by time. ConfigurationError for one cut by a number."""
-    schema, _, name = table.rpartition(".")
-    rows = ddl.rows(_CHUNKS, (schema or "public", name))
-    if any(row[1] is None for row in rows):
-        raise ConfigurationError(
-            f"{ddl.owner}: {table} is a TimescaleDB hypertable cut by a number; only time is known"
+def take_out(ddl: Ddl, table: str, kind: Kind, chunk: str, low: str, high: str, *, alone: bool) -> None:
+    """Drop a chunk by its range, in the open transaction. DataError where another one goes with it, or it stays.
+
+    `alone`: no other may go. The driver's errors stay its own.
+    """
+    with ddl.connection.cursor() as cursor:
+        cursor.execute(*dropping(table, kind, low, high))
+        gone = {row[0].replace('"', "") for row in cursor.fetchall()}
+    if chunk not in gone or (alone and gone != {chunk}):
+        raise DataError(
+            f"{ddl.owner}: dropping chunk {chunk} of {table}: drop_chunks took {', '.join(sorted(gone)) or 'nothing'}; "
+            "nothing was dropped",
+            reason="RetentionNotReached",
         )
-    return [Partition(row[0], row[1].replace(tzinfo=UTC), row[2].replace(tzinfo=UTC), int(row[3])) for row in rows]
 
 
-def drop(ddl: Ddl, table: str, chunk: Partition) -> None:
-    """Drop one chunk. RetriableError when its lock was not to be had in time; DataError when it is still there."""
-    if chunk.low is None or chunk.high is None:
-        raise ConfigurationError(f"{ddl.owner}: chunk {chunk.name} of {table} has no range")
-    query, values = dropping(table, chunk.low, chunk.high)
-    doing = f"dropping chunk {chunk.name} of {table}"
-    ddl.transaction(doing, lambda: ddl.execute(query, values), (quote_table(table),))
-    if any(item.name == chunk.name for item in chunks(ddl, table)):
-        raise DataError(f"{ddl.owner}: {doing}: drop_chunks left it there", reason="RetentionNotReached")
+def drop(ddl: Ddl, facts: TableFacts, step: Planned) -> None:
+    """Drop one chunk that is not archived. RetriableError when its lock was not to be had in time."""
+    doing, low, high = f"dropping chunk {step.partition} of {facts.name}", step.low or "", step.high or ""
+    if all(item.name != step.partition for item in facts.partitions):  # it went with one of the same time
+        return
+    ddl.transaction(
+        doing,
+        lambda: take_out(ddl, facts.name, facts.kind, step.partition, low, high, alone=False),
+        (quote_table(facts.name),),
+    )
 
 
-__all__ = ["chunks", "drop", "dropping", "planned", "refused"]
+__all__ = ["drop", "dropping", "plan", "planned", "refused", "take_out"]
