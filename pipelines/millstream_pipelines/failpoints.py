@@ -65,6 +65,7 @@ RetentionPlace = Literal[
     "split-verified",
     "split-switching",  # inside the transaction that puts the partitions in the old range's place
     "split-switched",
+    "split-keyed",  # one foreign key is validated on all partitions, the table itself has it not
     "split-settled",  # foreign keys hold for old rows too, the planner knows the partitions
     "split-ending",  # inside the transaction that drops the old range's table
     "split-ended",

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 from millstream_pipelines.failpoints import reached
+from millstream_pipelines.retention import keys_out
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.likeness import likeness
@@ -118,6 +119,7 @@ def create(ddl: Ddl, facts: TableFacts, name: str, low: Value, high: Value) -> N
             f"ALTER TABLE {parent} ATTACH PARTITION {child} {_for_values(facts, low, high)}",
             f"ALTER TABLE {child} DROP CONSTRAINT millstream_range",
             *like_newest.last,
+            *keys_out.for_partition(ddl, facts.name, child),
         ],
         (parent,),
     )

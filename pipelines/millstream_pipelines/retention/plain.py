@@ -28,6 +28,8 @@ class Constraint:
     validated: bool = True
     inherited: bool = True
     comment: str | None = None
+    refers: str | None = None
+    """The table that a foreign key refers to."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class PlainTable:
     def column(self, name: str) -> ColumnFacts | None:
         """Return the column of this name."""
         return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def keys_out(self) -> tuple[Constraint, ...]:
+        """The foreign keys of the table."""
+        return tuple(one for one in self.constraints if one.type == "f")
 
     @property
     def key(self) -> tuple[str, ...]:

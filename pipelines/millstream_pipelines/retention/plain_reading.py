@@ -43,7 +43,9 @@ _CONSTRAINTS = """
 SELECT c.conname, c.contype::text, pg_get_constraintdef(c.oid),
   ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k (number, place)
         JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place),
-  c.convalidated, NOT (c.connoinherit AND c.contype = 'c'), obj_description(c.oid, 'pg_constraint')
+  c.convalidated, NOT (c.connoinherit AND c.contype = 'c'), obj_description(c.oid, 'pg_constraint'),
+  (SELECT format('%%s.%%s', n.nspname, f.relname) FROM pg_class f JOIN pg_namespace n ON n.oid = f.relnamespace
+   WHERE f.oid = c.confrelid)
 FROM pg_constraint c WHERE c.conrelid = %(t)s::regclass AND c.contype IN ('c', 'p', 'u', 'f', 'x')
   AND c.conname <> 'millstream_before'
 ORDER BY c.contype = 'f', c.conname
@@ -159,15 +161,16 @@ def _reading(ddl: Ddl, table: str) -> Callable[[str], list[tuple[Any, ...]]]:
 
 _SHAPE: dict[str, tuple[Any, str]] = {
     "columns": (ColumnFacts, _COLUMNS), "constraints": (Constraint, _CONSTRAINTS), "indexes": (IndexFacts, _INDEXES),
+    "incoming": (Incoming, _INCOMING),
 }  # fmt: skip
 _MORE: dict[str, tuple[Any, str]] = {
-    "incoming": (Incoming, _INCOMING), "triggers": (TriggerFacts, _TRIGGERS), "policies": (Policy, _POLICIES),
+    "triggers": (TriggerFacts, _TRIGGERS), "policies": (Policy, _POLICIES),
     "grants": (Grant, _GRANTS),
 }  # fmt: skip
 
 
 def read_shape(ddl: Ddl, table: str) -> PlainTable:
-    """Return the table's columns, constraints and indexes alone. The search path must be empty (`bare_path`)."""
+    """Return columns, constraints, indexes and keys to the table alone. The search path must be empty (`bare_path`)."""
     read = _reading(ddl, table)
     found: dict[str, Any] = {name: tuple(kind(*row) for row in read(sql)) for name, (kind, sql) in _SHAPE.items()}
     return PlainTable(table, **found)

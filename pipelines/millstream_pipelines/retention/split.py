@@ -14,13 +14,15 @@ from typing import Any
 from millstream_api.retentionpolicy import PartitionBy
 from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
-from millstream_pipelines.retention import conversion_sql
+from millstream_pipelines.retention import conversion_sql, keys_out
 from millstream_pipelines.retention.conversions import conversion
 from millstream_pipelines.retention.convert import finish
 from millstream_pipelines.retention.copying import AlteredError, Copying
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.facts import table_facts
+from millstream_pipelines.retention.keeping_up import lacking
 from millstream_pipelines.retention.ondemand import full_name
+from millstream_pipelines.retention.plain_reading import bare_path, read_shape
 from millstream_pipelines.retention.split_sql import Piece
 from millstream_pipelines.warehouses.names import quote, quote_table
 
@@ -30,10 +32,12 @@ _ANEW = 3  # times that a copy is begun in one call
 
 
 def advance(
-    ddl: Ddl, table: str, by: PartitionBy, budget_s: float, grace: timedelta = timedelta(days=7),
+    ddl: Ddl, table: str, by: PartitionBy, budget_s: float, grace: timedelta | None = timedelta(days=7),
     now: datetime | None = None,
 ) -> str:  # fmt: skip
     """Go on with the split for about `budget_s` seconds; return what was done, an empty text for nothing.
+
+    `grace`: how long after the switch the old table is dropped; None: not by this call.
 
     One step (indexes, comparison) may take longer. RetriableError: a lock was not to be had. DataError: the copy is
     not equal to the old rows; it is thrown away and begun anew by the next call. Nothing is lost by any of them.
@@ -57,7 +61,7 @@ class _Split(Copying):
     _node: int | None = None
     """The old range's file when it was compared."""
 
-    def go(self, deadline: float, grace: timedelta) -> str:
+    def go(self, deadline: float, grace: timedelta | None) -> str:
         if self.found.state == "switched":
             return self._end(grace)
         finish(self.ddl, self.name)
@@ -104,6 +108,7 @@ class _Split(Copying):
                 return f"{self.found.copied} rows of {self.found.old} are copied; the next run goes on"
             self.copy()
         for _ in range(_ROUNDS):
+            self.look()
             self.furnish()
             if self._node is None or self._node != self.node():
                 self._verify()
@@ -111,27 +116,8 @@ class _Split(Copying):
                 return self._switch()
         return f"{self.name} is altered again and again; the next run goes on with its split"
 
-    def _keys(self, parts: list[Piece]) -> None:
-        """Give the partitions the table's foreign keys, so that nothing must be looked at when they are attached."""
-        for part in parts:
-            child = quote_table(part.name)
-            has = dict(
-                self.ddl.rows(
-                    "SELECT conname, convalidated FROM pg_constraint WHERE conrelid = to_regclass(%s)", (child,)
-                )
-            )
-            for key in self.plain.constraints:
-                if key.type != "f" or has.get(key.name):
-                    continue
-                doing, name = f"adding foreign key {key.name} to {part.name}", quote(key.name)
-                if key.name not in has:
-                    statement = f"ALTER TABLE {child} ADD CONSTRAINT {name} {key.definition} NOT VALID"
-                    self.ddl.together(doing, [statement], (child,))
-                self.ddl.alone(doing, f"ALTER TABLE {child} VALIDATE CONSTRAINT {name}", (child,))
-
     def _verify(self) -> None:
         """Compare the copy with the old range in one snapshot, the noted changes brought in."""
-        self._keys(self._parts())
         ddl, found = self.ddl, self.found
         columns = [column.name for column in self.plain.columns]
         seen: list[Any] = []
@@ -165,7 +151,11 @@ class _Split(Copying):
         """Under the locks of the switch: raise where the table is not what was copied and compared."""
         if self.is_outgrown() or not self.is_watched():
             raise AlteredError(f"{self.ddl.owner}: {self.name} was altered while it was split")
-        if self.node() != self._node or self.lack():
+        with bare_path(self.ddl):
+            table = read_shape(self.ddl, self.name)
+            copy = read_shape(self.ddl, self.sql.target)
+        keys = (table.incoming, table.keys_out)
+        if self.node() != self._node or lacking(table, copy) or keys != (self.plain.incoming, self.plain.keys_out):
             raise _LookAgainError
 
     def _switch(self) -> str:
@@ -174,8 +164,9 @@ class _Split(Copying):
             if self.renew() < _SHORT:
                 break
         ddl, parts, found = self.ddl, self._parts(), self.found
-        incoming = self.plain.incoming
-        others = [quote_table(found.old), *(quote_table(key.table) for key in incoming)]
+        incoming, keys = self.plain.incoming, self.plain.keys_out
+        names = [found.old, *(key.table for key in incoming), *(key.refers for key in keys if key.refers)]
+        others = [quote_table(name) for name in names]
 
         def action() -> None:
             ddl.at_once(conversion_sql.locks(self.name, others))
@@ -184,16 +175,19 @@ class _Split(Copying):
             ddl.at_once(
                 [
                     *conversion_sql.incoming_off(incoming),
+                    *keys_out.taken_off(self.name, keys),
                     *self.sql.switched(parts, self.facts.kind),
                     *conversion_sql.incoming_on(incoming),
                 ]
             )
-            self.set_state("switched", switched_at=self.now)
+            ddl.at_once(keys_out.put_on(keys_out.partitions(ddl, self.name), keys))
+            self.set_state("switched", switched_at=self.now, keys=keys_out.noted(keys))
             reached("split-switching")
 
         ddl.transaction(f"putting partitions in the place of {found.old}", action, (quote_table(self.name), *others))
         self.reread()
         reached("split-switched")
+        keys_out.settle(ddl, self.name)
         finish(ddl, self.name)
         ddl.alone(f"counting {self.name} for the planner", f"ANALYZE {quote_table(self.name)}")
         reached("split-settled")
@@ -202,10 +196,11 @@ class _Split(Copying):
             f"compared. The table {found.old} stays, apart, until the grace period is over"
         )
 
-    def _end(self, grace: timedelta) -> str:
+    def _end(self, grace: timedelta | None) -> str:
+        keys_out.settle(self.ddl, self.name)
         finish(self.ddl, self.name)
         found = self.found
-        if found.switched_at is None or self.now < found.switched_at + grace:
+        if grace is None or found.switched_at is None or self.now < found.switched_at + grace:
             return ""
         ddl, old = self.ddl, quote_table(found.old)
 

@@ -243,7 +243,7 @@ class TableRun:
         elif isinstance(subject, Partition) and step.step == "archive":  # a chunk, which stays where it is
             leaving.archive(leaving.detach(step, facts, zone_of(by).key))
         elif by is not None and subject is None and step.step in ("split", "drop"):
-            self.told.append(turning.go_on(self.ddl, facts.name, by, self.spec, self.now))
+            self.told.append(turning.go_on(self.ddl, step, by, self.spec, self.now))
         elif step.step == "create":
             low, high = parsed(step.low or "", facts.kind), parsed(step.high or "", facts.kind)
             partitions.create(self.ddl, facts, step.partition, low, high)

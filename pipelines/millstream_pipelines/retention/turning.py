@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
-from millstream_pipelines.retention import convert, split
+from millstream_pipelines.retention import convert, keys_out, split
 from millstream_pipelines.retention.conversion_sql import before
 from millstream_pipelines.retention.conversions import conversion
 from millstream_pipelines.retention.ddl import Ddl
@@ -34,14 +34,17 @@ def planned_split(
             f"the rows of before lie in one range, {found.copied} are copied; it needs {_size(ddl, found.old)} of disk"
         )
         return [Planned("split", table, found.old, None, None, why)]
+    if keys_out.pending(ddl, table) or convert.unvalidated(ddl, table):
+        return [Planned("split", table, found.old, None, None, "foreign keys are to be validated for its rows")]
     if found.switched_at is None or now < Span.of(policy.grace).after(found.switched_at, zone_of(by)):
         return []
     return [Planned("drop", table, found.old, None, None, f"its rows were split into partitions {policy.grace} ago")]
 
 
-def go_on(ddl: Ddl, table: str, by: PartitionBy, policy: RetentionPolicySpec, now: datetime) -> str:
-    """Take the next steps of a split, for half of a run's time at most; what is due for its drop is dropped."""
-    return split.advance(ddl, table, by, policy.timeout_seconds / 2, timedelta(0), now)
+def go_on(ddl: Ddl, step: Planned, by: PartitionBy, policy: RetentionPolicySpec, now: datetime) -> str:
+    """Take the next steps of a split, for half of a run's time at most; only a drop that is planned is done."""
+    grace = timedelta(0) if step.step == "drop" else None
+    return split.advance(ddl, step.table, by, policy.timeout_seconds / 2, grace, now)
 
 
 def _size(ddl: Ddl, table: str) -> str:

@@ -166,6 +166,10 @@ _MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE _millstream.tags (
         pipeline text, stream text, table_name text, tag text, PRIMARY KEY (pipeline, stream, table_name, tag));
     """,
+    # Foreign keys that its partitions have, each for itself, until all of them are validated.
+    """
+    ALTER TABLE _millstream.conversions ADD COLUMN keys jsonb;
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
