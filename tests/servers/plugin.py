@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from servers import gcs, mariadb, postgres, s3
+from servers import gcs, mariadb, newest_postgres, postgres, s3
 from servers.gcs import GCS
 from servers.mariadb import MariaDB
 from servers.postgres import Postgres
@@ -58,12 +58,14 @@ def partman_database(partman_server: Postgres) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def newest_postgres_server(request: pytest.FixtureRequest) -> Postgres:
-    """A server of the newest release there is; the other one is Debian's where it is installed."""
+    """A server of the newest release there is; the other one is the machine's."""
     stash = request.config.stash
     if _NEWEST not in stash:
         stack = ExitStack()
         request.config.add_cleanup(stack.close)
-        stash[_NEWEST] = stack.enter_context(postgres.serving("127.0.0.1", postgres.newest()))
+        stash[_NEWEST] = stack.enter_context(
+            postgres.serving("127.0.0.1", stack.enter_context(newest_postgres.programs()))
+        )
     return stash[_NEWEST]
 
 

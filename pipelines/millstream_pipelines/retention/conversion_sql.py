@@ -67,6 +67,10 @@ def aside(t: PlainTable) -> list[str]:
         for column in t.columns
         if column.identity and column.sequence
     ]
+    found += [
+        f"ALTER STATISTICS {one.schema}.{one.name} RENAME TO {quote(named_before(_bare(one.name)))}"
+        for one in t.statistics
+    ]
     found += [f"DROP TRIGGER {quote(item.name)} ON {old}" for item in t.triggers]  # else it would fire twice
     return found
 
@@ -74,7 +78,11 @@ def aside(t: PlainTable) -> list[str]:
 def _last(quoted: str) -> str:
     """Return the last part of a name that PostgreSQL has quoted where it must be."""
     schema_end = quoted.index('".') + 1 if quoted.startswith('"') else quoted.index(".")
-    name = quoted[schema_end + 1 :]
+    return _bare(quoted[schema_end + 1 :])
+
+
+def _bare(name: str) -> str:
+    """Return a name without the quotes that PostgreSQL has put around it where it must."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
@@ -82,25 +90,43 @@ def parent(t: PlainTable, column: str) -> list[str]:
     """Return the SQL that makes the partitioned table under the old one's name, with everything but its rows."""
     name, old = quote_table(t.name), quote_table(before(t.name))
     space = f" TABLESPACE {quote(t.tablespace)}" if t.tablespace else ""
+    like = "INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS"
     found = [
-        f"CREATE TABLE {name} (LIKE {old} INCLUDING ALL EXCLUDING INDEXES) PARTITION BY RANGE ({quote(column)}){space}",
+        f"CREATE TABLE {name} (LIKE {old} {like}) PARTITION BY RANGE ({quote(column)}){space}",
         f"ALTER TABLE {name} DROP CONSTRAINT {CHECK}",  # came with LIKE
         f"ALTER TABLE {name} OWNER TO {quote(t.owner)}",
     ]
     found += [f"ALTER TABLE {name} ADD CONSTRAINT {quote(c.name)} {c.definition}" for c in t.constraints
               if c.type in "pu"]  # fmt: skip
     found += [item.definition for item in t.indexes]
+    found += [f"ALTER INDEX {quote(schema_of(t.name))}.{quote(item.name)} {setting}" for item in t.indexes
+              for setting in item.settings]  # fmt: skip
     found += [f"ALTER TABLE {name} ADD CONSTRAINT {quote(c.name)} {c.definition}" for c in t.constraints
               if c.type == "f"]  # fmt: skip
     found += [f"ALTER TABLE {name} ALTER COLUMN {quote(c.name)} {setting}" for c in t.columns for setting in c.settings]
-    found += [*_comments(t), *_identity(t), *_grants(t)]
+    found += [*_statistics(t), *_comments(t), *_identity(t), *_grants(t)]
     for trigger in t.triggers:
         found.append(trigger.definition)
         if trigger.enabled != "O":
             found.append(f"ALTER TABLE {name} {_ENABLED[trigger.enabled]} TRIGGER {quote(trigger.name)}")
-    found += [f"CREATE POLICY {quote(policy.name)} ON {name} {policy.text}" for policy in t.policies]
+        if trigger.comment:
+            found.append(f"COMMENT ON TRIGGER {quote(trigger.name)} ON {name} IS {literal(trigger.comment)}")
+    for policy in t.policies:
+        found.append(f"CREATE POLICY {quote(policy.name)} ON {name} {policy.text}")
+        if policy.comment:
+            found.append(f"COMMENT ON POLICY {quote(policy.name)} ON {name} IS {literal(policy.comment)}")
     found += [f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"] if t.row_security else []
     found += [f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY"] if t.forced_security else []
+    return found
+
+
+def _statistics(t: PlainTable) -> list[str]:
+    found = []
+    for one in t.statistics:
+        name = f"{one.schema}.{one.name}"
+        found += [one.definition, f"ALTER STATISTICS {name} OWNER TO {quote(t.owner)}"]
+        found += [f"ALTER STATISTICS {name} SET STATISTICS {one.target}"] if one.target is not None else []
+        found += [f"COMMENT ON STATISTICS {name} IS {literal(one.comment)}"] if one.comment else []
     return found
 
 

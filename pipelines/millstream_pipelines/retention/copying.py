@@ -12,13 +12,14 @@ from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention.abandoning import drop_copy
 from millstream_pipelines.retention.conversions import Conversion, conversion
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
+from millstream_pipelines.retention.facts import Partition, TableFacts, replace, table_facts
 from millstream_pipelines.retention.keeping_up import SHAPE, Lack, lacking
+from millstream_pipelines.retention.likeness import Likeness, likeness
 from millstream_pipelines.retention.plain import PlainTable
 from millstream_pipelines.retention.plain_reading import bare_path, read_plain, read_shape
 from millstream_pipelines.retention.planning import grid_of
 from millstream_pipelines.retention.spans import Grid, Value
-from millstream_pipelines.retention.split_sql import Splitting, cells_query, pieces
+from millstream_pipelines.retention.split_sql import Piece, Splitting, cells_query, pieces
 from millstream_pipelines.warehouses.names import quote_table
 
 _BATCH_ROWS = 20_000
@@ -96,11 +97,9 @@ class Copying:
         index = self._key_index()
         if "DEFERRABLE" in index:
             return f"the key of {self.name} is DEFERRABLE, by which rows cannot be copied; {whole}"
-        storage = ddl.rows(
-            "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = to_regclass(%s)",
-            (quote_table(self.found.old),),
-        )[0][0]
-        prepared = self.sql.prepared(self.facts.column, index, parts, self.facts.kind, self.plain.owner, storage)
+        prepared = self.sql.prepared(
+            self.facts.column, index, [(part, self.like_old(part)) for part in parts], self.facts.kind
+        )
 
         def action() -> None:
             for statement in (*self.sql.cleared(), *prepared):
@@ -113,6 +112,16 @@ class Copying:
         self.reread()
         reached("split-prepared")
         return ""
+
+    def like_old(self, part: Piece) -> Likeness:
+        """Return what a partition gets from the old range."""
+        facts = replace(self.facts, partitions=(self.old,) if self.old else ())
+        return likeness(self.ddl, facts, quote_table(part.name))
+
+    def parts(self) -> list[Piece]:
+        """Return the partitions of the copy."""
+        found = table_facts(self.ddl, self.sql.target).partitions
+        return [Piece(part.name, part.low, part.high) for part in found if part.high is not None]
 
     def _key_index(self) -> str:
         """Return the SQL that gives the copy the key by which rows are found."""

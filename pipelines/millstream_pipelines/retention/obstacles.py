@@ -83,9 +83,11 @@ def _of_keys(t: PlainTable, by: PartitionBy) -> list[str]:
             found.append(_without(f"{kinds[constraint.type]} {constraint.name}", constraint.columns, by.column))
         elif constraint.type == "x":
             found.append(f"exclusion constraint {constraint.name} cannot hold across partitions; drop it")
-        elif constraint.type == "c" and not constraint.inherited:
+        elif constraint.type in "cn" and not constraint.inherited:
             found.append(f"check {constraint.name} is NO INHERIT, which a partitioned table cannot have; make it anew")
-        if constraint.type in "cf" and not constraint.validated:
+        if "NOT ENFORCED" in constraint.definition:
+            found.append(f"constraint {constraint.name} is NOT ENFORCED; drop it, and add it again afterwards")
+        elif constraint.type in "cfn" and not constraint.validated:
             found.append(f"constraint {constraint.name} is NOT VALID; ALTER TABLE … VALIDATE CONSTRAINT it first")
     for index in t.indexes:
         if not index.valid:
@@ -116,8 +118,8 @@ def _of_others(t: PlainTable) -> list[str]:
     found += [f"view {v.name} must be made anew, and it belongs to another role" for v in t.views if not v.owned]
     found += [f"materialized view {name} would go on reading the old rows only; drop it, and make it anew afterwards"
               for name in t.matviews]  # fmt: skip
-    found += [f"publication {name} sends the table's changes; take it out, and put it in again afterwards (with "
-              "publish_via_partition_root)" for name in t.publications]  # fmt: skip
+    found += [f"publication {name} sends the table's changes; take it out (one FOR ALL TABLES: drop it), and put it in "
+              "again afterwards (with publish_via_partition_root)" for name in t.publications]  # fmt: skip
     found += [f"rule {name} is not carried over; drop it or make it a trigger" for name in t.rules]
     found += [f"trigger {trigger.name} sees whole sets of rows (REFERENCING) for each row, which partitions cannot; "
               "drop it" for trigger in t.triggers if trigger.transition]  # fmt: skip

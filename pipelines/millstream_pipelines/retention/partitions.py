@@ -106,7 +106,7 @@ def bounds(low: Value | None, high: Value | None, kind: Kind) -> str:
 
 
 def create(ddl: Ddl, facts: TableFacts, name: str, low: Value, high: Value) -> None:
-    """Make an empty partition and attach it, in one transaction: a killed run leaves nothing."""
+    """Make an empty partition like the last one and attach it, in one transaction: a killed run leaves nothing."""
     child, parent = quote_table(name), quote_table(facts.name)
     check = _check(facts, low, high)
     like = f"LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY"  # before PostgreSQL 17 a partition can have none

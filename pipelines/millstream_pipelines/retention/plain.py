@@ -44,6 +44,8 @@ class IndexFacts:
     comment: str | None = None
     of: str = ""
     """The definition behind the table's name, `USING …`."""
+    settings: tuple[str, ...] = ()
+    """What ALTER INDEX must set anew."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class TriggerFacts:
     enabled: str = "O"
     transition: bool = False
     """A row trigger with transition tables, which partitions cannot have."""
+    comment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,18 @@ class Policy:
 
     name: str
     text: str
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """An extended statistics object. `schema` and `name` are quoted where they must be."""
+
+    schema: str
+    name: str
+    definition: str
+    target: int | None = None
+    comment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class PlainTable:
     views: tuple[ViewFacts, ...] = ()
     triggers: tuple[TriggerFacts, ...] = ()
     policies: tuple[Policy, ...] = ()
+    statistics: tuple[Statistics, ...] = ()
     grants: tuple[Grant, ...] = ()
     default_grantees: tuple[str, ...] = ()
     """Roles that get privileges on every new table (ALTER DEFAULT PRIVILEGES)."""
@@ -157,5 +173,6 @@ class PlainTable:
 
 
 __all__ = [
-    "ColumnFacts", "Constraint", "Grant", "Incoming", "IndexFacts", "PlainTable", "Policy", "TriggerFacts", "ViewFacts",
+    "ColumnFacts", "Constraint", "Grant", "Incoming", "IndexFacts", "PlainTable", "Policy", "Statistics",
+    "TriggerFacts", "ViewFacts",
 ]  # fmt: skip

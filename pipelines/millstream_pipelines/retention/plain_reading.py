@@ -15,6 +15,7 @@ from millstream_pipelines.retention.plain import (
     IndexFacts,
     PlainTable,
     Policy,
+    Statistics,
     TriggerFacts,
     ViewFacts,
 )
@@ -36,17 +37,19 @@ SELECT a.attname, a.attnotnull, a.attgenerated <> '', a.attidentity <> '',
   pg_get_serial_sequence(%(t)s, a.attname),
   array_remove(ARRAY[
     CASE WHEN a.attstattarget >= 0 THEN format('SET STATISTICS %%s', a.attstattarget) END,
-    CASE WHEN a.attoptions IS NOT NULL THEN format('SET (%%s)', array_to_string(a.attoptions, ', ')) END], NULL)
+    (SELECT format('SET (%%s)', string_agg(o, ', ')) FROM unnest(a.attoptions) o WHERE o LIKE 'n_distinct%%'
+     HAVING count(*) > 0)], NULL)
 FROM pg_attribute a WHERE a.attrelid = %(t)s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _CONSTRAINTS = """
 SELECT c.conname, c.contype::text, pg_get_constraintdef(c.oid),
   ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k (number, place)
         JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place),
-  c.convalidated, NOT (c.connoinherit AND c.contype = 'c'), obj_description(c.oid, 'pg_constraint'),
+  c.convalidated, NOT (c.connoinherit AND c.contype IN ('c', 'n')), obj_description(c.oid, 'pg_constraint'),
   (SELECT format('%%s.%%s', n.nspname, f.relname) FROM pg_class f JOIN pg_namespace n ON n.oid = f.relnamespace
    WHERE f.oid = c.confrelid)
-FROM pg_constraint c WHERE c.conrelid = %(t)s::regclass AND c.contype IN ('c', 'p', 'u', 'f', 'x')
+FROM pg_constraint c WHERE c.conrelid = %(t)s::regclass AND (c.contype IN ('c', 'p', 'u', 'f', 'x')
+  OR c.contype = 'n' AND (NOT c.convalidated OR c.connoinherit))
   AND c.conname <> 'millstream_before'
 ORDER BY c.contype = 'f', c.conname
 """
@@ -59,7 +62,9 @@ SELECT i.relname, pg_get_indexdef(x.indexrelid), x.indisunique, x.indisvalid,
   obj_description(x.indexrelid, 'pg_class'),
   substr(pg_get_indexdef(x.indexrelid), length(format('CREATE %%sINDEX %%I ON %%s%%s ',
     CASE WHEN x.indisunique THEN 'UNIQUE ' END, i.relname, CASE WHEN i.relkind = 'I' THEN 'ONLY ' END,
-    x.indrelid::regclass)) + 1)
+    x.indrelid::regclass)) + 1),
+  ARRAY(SELECT format('ALTER COLUMN %%s SET STATISTICS %%s', attnum, attstattarget) FROM pg_attribute
+    WHERE attrelid = i.oid AND attstattarget >= 0 ORDER BY attnum)
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
 WHERE x.indrelid = %(t)s::regclass
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x'))
@@ -81,7 +86,7 @@ ORDER BY 1
 """
 _TRIGGERS = """
 SELECT tgname, pg_get_triggerdef(oid), tgenabled::text,
-  tgtype & 1 = 1 AND (tgoldtable IS NOT NULL OR tgnewtable IS NOT NULL)
+  tgtype & 1 = 1 AND (tgoldtable IS NOT NULL OR tgnewtable IS NOT NULL), obj_description(oid, 'pg_trigger')
 FROM pg_trigger WHERE tgrelid = %(t)s::regclass AND NOT tgisinternal ORDER BY 1
 """
 _POLICIES = """
@@ -92,8 +97,14 @@ SELECT p.polname, format('AS %%s FOR %%s TO %%s',
     (SELECT string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ')
      FROM unnest(p.polroles) r))
   || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
-  || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
+  || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', ''),
+  obj_description(p.oid, 'pg_policy')
 FROM pg_policy p WHERE p.polrelid = %(t)s::regclass ORDER BY 1
+"""
+_STATISTICS = """
+SELECT quote_ident(n.nspname), quote_ident(s.stxname), pg_get_statisticsobjdef(s.oid),
+  CASE WHEN s.stxstattarget >= 0 THEN s.stxstattarget END, obj_description(s.oid, 'pg_statistic_ext')
+FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = %(t)s::regclass ORDER BY 1, 2
 """
 _GRANTS = """
 SELECT nullif(g.grantee, 0)::regrole::text, g.privilege_type, g.is_grantable, g.attname, g.sequence FROM (
@@ -165,7 +176,7 @@ _SHAPE: dict[str, tuple[Any, str]] = {
 }  # fmt: skip
 _MORE: dict[str, tuple[Any, str]] = {
     "triggers": (TriggerFacts, _TRIGGERS), "policies": (Policy, _POLICIES),
-    "grants": (Grant, _GRANTS),
+    "grants": (Grant, _GRANTS), "statistics": (Statistics, _STATISTICS),
 }  # fmt: skip
 
 

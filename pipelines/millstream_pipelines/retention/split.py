@@ -19,11 +19,9 @@ from millstream_pipelines.retention.conversions import conversion
 from millstream_pipelines.retention.convert import finish
 from millstream_pipelines.retention.copying import AlteredError, Copying
 from millstream_pipelines.retention.ddl import Ddl, alone
-from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.keeping_up import lacking
 from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.plain_reading import bare_path, read_shape
-from millstream_pipelines.retention.split_sql import Piece
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _SHORT = 1000  # noted rows that may wait for the lock
@@ -163,10 +161,11 @@ class _Split(Copying):
         for _ in range(_ROUNDS):
             if self.renew() < _SHORT:
                 break
-        ddl, parts, found = self.ddl, self._parts(), self.found
+        ddl, parts, found = self.ddl, self.parts(), self.found
         incoming, keys = self.plain.incoming, self.plain.keys_out
         names = [found.old, *(key.table for key in incoming), *(key.refers for key in keys if key.refers)]
         others = [quote_table(name) for name in names]
+        last = [statement for part in parts for statement in self.like_old(part).last]
 
         def action() -> None:
             ddl.at_once(conversion_sql.locks(self.name, others))
@@ -180,7 +179,10 @@ class _Split(Copying):
                     *conversion_sql.incoming_on(incoming),
                 ]
             )
-            ddl.at_once(keys_out.put_on(keys_out.partitions(ddl, self.name), keys))
+            if last:
+                ddl.at_once(last)
+            if keys:
+                ddl.at_once(keys_out.put_on(keys_out.partitions(ddl, self.name), keys))
             self.set_state("switched", switched_at=self.now, keys=keys_out.noted(keys))
             reached("split-switching")
 
@@ -212,10 +214,6 @@ class _Split(Copying):
         ddl.transaction(f"dropping {found.old}", action, (old,))
         reached("split-ended")
         return f"{found.old}, whose rows lie in partitions of {self.name}, is dropped"
-
-    def _parts(self) -> list[Piece]:
-        with_ = table_facts(self.ddl, self.sql.target).partitions
-        return [Piece(part.name, part.low, part.high) for part in with_ if part.high is not None]
 
 
 __all__ = ["advance"]

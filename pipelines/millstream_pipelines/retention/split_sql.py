@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from millstream_pipelines.retention.likeness import Likeness
 from millstream_pipelines.retention.partitions import bounds, condition, partition_name
 from millstream_pipelines.retention.spans import Grid, Kind, Value
 from millstream_pipelines.warehouses.names import literal, quote, quote_table
@@ -81,8 +82,7 @@ class Splitting:
     def _names(self) -> str:
         return ", ".join(quote(name) for name in self._columns)
 
-    def prepared(self, column: str, key_index: str, parts: Sequence[Piece], kind: Kind, owner: str,
-                 storage: Sequence[str]) -> list[str]:  # fmt: skip
+    def prepared(self, column: str, key_index: str, parts: Sequence[tuple[Piece, Likeness]], kind: Kind) -> list[str]:
         """Return the SQL that makes the empty partitions and the log. `key_index` makes the key."""
         target = quote_table(self.target)
         made = [
@@ -92,13 +92,12 @@ class Splitting:
             ),
             key_index,
         ]
-        for part in parts:
+        for part, like in parts:
             child, check = quote_table(part.name), condition(column, part.low, part.high, kind)
             made += [
-                f"CREATE TABLE {child} (LIKE {target} INCLUDING ALL, CONSTRAINT {RANGE} CHECK ({check}))",
+                f"{like.create} {child} (LIKE {target} INCLUDING ALL, CONSTRAINT {RANGE} CHECK ({check})){like.stored}",
+                *like.settings,
                 f"ALTER TABLE {target} ATTACH PARTITION {child} {bounds(part.low, part.high, kind)}",
-                f"ALTER TABLE {child} OWNER TO {quote(owner)}",
-                *([f"ALTER TABLE {child} SET ({', '.join(storage)})"] if storage else []),
             ]
         log = ", ".join(f"{quote(name)} {kind}" for name, kind in zip(self._key, self._types, strict=True))
         new, old = (", ".join(f"{row}.{quote(name)}" for name in self._key) for row in ("NEW", "OLD"))

@@ -84,7 +84,10 @@ def traffic(database: Postgres) -> Traffic:
         cursor.execute("UPDATE events SET amount = amount + 1, note = 'changed' WHERE id = %s", (n % 700 + 1,))
 
     def move(cursor: Any, n: int) -> None:
-        cursor.execute("UPDATE events SET at = at + interval '40 days' WHERE id = %s", (n % 500 + 1000,))
+        cursor.execute(
+            "UPDATE events SET at = at + interval '40 days' * sign(extract(epoch FROM timestamptz '2026-10-01' - at)) "
+            "WHERE id = %s", (n % 500 + 1000,),
+        )  # fmt: skip
 
     def delete(cursor: Any, n: int) -> None:
         cursor.execute("DELETE FROM events WHERE id = %s RETURNING id", (n % 500 + 1501,))
