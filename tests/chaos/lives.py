@@ -28,7 +28,7 @@ OUT = ("partition-made", "retiring", "detached", "deleting", "dropping", "droppe
 _DUE = {
     "create": OUT[:1], "detach": (*OUT[1:3], *OUT[8:12]), "archive": OUT[8:12], "expire": OUT[3:4], "drop": OUT[4:6],
 }  # fmt: skip
-BACK_AGAIN = ("restored", "partition-checked", "partition-attached", "reporting")
+BACK_AGAIN = ("restoring", "restored", "partition-checked", "partition-attached", "reporting")
 ERASE = ("erased", "erasing", "exported", "read-back", "manifest-written", "superseded", "deleting")
 PLACES = {*TURN, *SPLIT, *GIVEN_UP, *OUT, *BACK_AGAIN, *ERASE}
 LOADED_ROWS = 60
@@ -141,7 +141,7 @@ class Life:
         if away:
             _, partition, low, high, _ = self._chance.choice(away)
             restore = {"table": TABLE, "from": _bound(low), "to": _bound(high), "into": "back"}
-            self._under_fire(("restored", "reporting"), 2, {"restore": restore})
+            self._under_fire(("restoring", "restored", "reporting"), 2, {"restore": restore})
             self._place.finish({"restore": restore})
             self.whereabouts.compare_and_drop("back", partition)
 
