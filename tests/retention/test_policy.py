@@ -118,6 +118,32 @@ def test_nothing_irreversible_without_approval(flights: Postgres, tmp_path: Path
     assert done(carried_out(flights, policy, LATER, approved=digest)) == "raw.flights: 3 dropped"
 
 
+def test_an_approval_is_for_one_departure(flights: Postgres, tmp_path: Path) -> None:
+    """What was dropped with approval and brought back is not dropped again because it once was approved."""
+    policy = spec(tmp_path, approval="manual", grace="0 days")
+    report = carried_out(flights, policy)
+    assert "3 irreversible steps wait" in done(report)
+    assert report.retention is not None
+    approved = report.retention.digest
+    assert "3 dropped" in done(carried_out(flights, policy, approved=approved))
+    back = {"table": TABLE, "from": "2013-08-01", "to": "2013-11-01"}
+    assert "3 range(s)" in done(carried_out(flights, policy, restore=back))
+    again = carried_out(flights, policy, LATER, approved=approved)
+    assert "3 irreversible steps wait" in done(again)
+    assert again.retention is not None
+    assert again.retention.digest not in ("", approved)
+
+
+def test_a_restore_of_what_never_left_names_what_is_back(flights: Postgres, tmp_path: Path) -> None:
+    policy = spec(tmp_path)
+    done(carried_out(flights, policy))
+    everything = {"table": TABLE, "from": "2013-01-01", "to": "2014-01-01"}
+    assert "3 range(s)" in done(carried_out(flights, policy, restore=everything))
+    report = carried_out(flights, policy, restore={"table": TABLE, "from": "2011-01-01", "to": "2012-01-01"})
+    assert report.exit_code == 78
+    assert "there is: 2013-08-01 04:00:00+00..2013-09-01 04:00:00+00 (restored), " in report.message
+
+
 def test_a_dependent_that_is_behind_blocks(flights: Postgres, tmp_path: Path) -> None:
     flights.execute("CREATE TABLE raw.daily AS SELECT timestamptz '2013-09-05' AS day")
     policy = spec(tmp_path, dependents=[{"table": TABLE, "name": "raw.daily", "column": "day"}])

@@ -49,7 +49,14 @@ def approval(spec: RetentionPolicySpec, status: RetentionPolicyStatus, body: Bod
 def waiting_text(name: str, plan: RetentionReport) -> str:
     """Return what waits and how to approve it."""
     steps = f"{plan.plan_count or len(plan.plan)} step(s)"
-    size = f", {plan.bytes} bytes leave the warehouse" if plan.bytes else ""
+    size = f", {_in_units(plan.bytes)} leave the warehouse" if plan.bytes else ""
     size += f", which saves {plan.saving} a month" if plan.bytes and plan.saving else ""
     command = f"kubectl annotate rp/{name} {ANNOTATION_APPROVE}={plan.digest} --overwrite"
     return f"plan {plan.digest} ({steps}{size}) waits for approval: look at status.plan, then {command}"
+
+
+def _in_units(size_bytes: int) -> str:
+    size, units = float(size_bytes), ["B", "KiB", "MiB", "GiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:,.0f} {units[0]}"

@@ -158,6 +158,13 @@ def _facts(item: JobFacts, ran: PolicyRun) -> RetainFacts:
     return RetainFacts(ran.outcome, told.summed().lock_wait_seconds if told is not None else 0.0, ran.verify_failures)
 
 
+def trouble(item: JobFacts) -> str:
+    """Return what an active Job suffers from: pods that do not start, or an attempt that failed before this one."""
+    if item.trouble or item.report is None or not item.report.exit_code:
+        return item.trouble
+    return f"it is tried again: {item.report.message[:_MESSAGE_LIMIT]}"
+
+
 def unborn(status: RetentionPolicyStatus) -> str:
     """Return which tables are not there yet, as the end of a sentence: one that is misspelt looks the same."""
     tables = status.plan.tables if status.plan is not None else []

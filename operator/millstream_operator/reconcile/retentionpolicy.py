@@ -180,7 +180,7 @@ def _standing(policy: _Policy, start: _Start) -> Standing:
         text = approving.waiting_text(policy.owner.name, policy.approval.awaits)
         return Standing("True", conditions.AWAITING_APPROVAL, text)
     schedule, active = policy.spec.schedule, policy.running
-    trouble = f"; Job {active.name}: {active.trouble}" if active is not None and active.trouble else ""
+    trouble = f"; Job {active.name}: {said}" if active is not None and (said := retained.trouble(active)) else ""
     plan = policy.status.plan
     steps = f"; {plan.plan_count or len(plan.plan)} step(s) planned" if plan is not None else ""
     text = f"runs at {schedule.cron} ({schedule.time_zone}){steps}{retained.unborn(policy.status)}{trouble}"
@@ -191,7 +191,7 @@ def _planning(policy: _Policy, start: _Start) -> Standing:
     """Say that the plan of a new spec is awaited; where only a Secret or a server changed, what held still holds."""
     name = start.job or (policy.running.name if policy.running is not None and policy.tells else policy.dry_run)
     job = next((item for item in policy.view.jobs if item.name == name), None)
-    trouble = f": {job.trouble}" if job is not None and job.trouble else ""
+    trouble = f": {said}" if job is not None and (said := retained.trouble(job)) else ""
     standing = Standing("Unknown", conditions.PLANNING, f"Job {name} makes the plan{trouble}", working=True)
     ready = conditions.find(policy.before.conditions, conditions.READY)
     same = ready is not None and ready.observed_generation == policy.generation

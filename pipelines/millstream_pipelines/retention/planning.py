@@ -6,9 +6,7 @@ limit. The partition that takes rows now, and those ahead of it, never leave.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -107,14 +105,6 @@ def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) ->
         *_created(state, now), *ended_first, *(step for step in leaving if step.partition not in begun),
         *(step for step in steps if step.step != "detach"),
     ]  # fmt: skip
-
-
-def digest(steps: Iterable[PlannedStep]) -> str:
-    """Return what names the irreversible steps of a plan: what a person approves. Empty when there are none."""
-    facts = sorted(
-        [s.table, s.step, s.partition, s.from_, s.to, s.why] for s in steps if s.irreversible and not s.blocked_by
-    )
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12] if facts else ""
 
 
 def cutoff(age: str, facts: TableFacts, zone: ZoneInfo, now: datetime) -> datetime | None:
@@ -286,6 +276,6 @@ def _text(value: Value | None, facts: TableFacts) -> str | None:
 
 
 __all__ = [
-    "IRREVERSIBLE", "Planned", "TableState", "cutoff", "digest", "ended", "grid_of", "onward", "overlaps", "plan_table",
+    "IRREVERSIBLE", "Planned", "TableState", "cutoff", "ended", "grid_of", "onward", "overlaps", "plan_table",
     "refuse_unkept", "zone_of",
 ]  # fmt: skip

@@ -101,7 +101,7 @@ def overlapping(ddl: Ddl, table: str, start: str | None, end: str | None) -> lis
         raise ConfigurationError(f"{ddl.owner}: range of {table}: {error}; the column is of type {kind}") from error
     chosen = [item for item in found if _touches(item, first, last) and item.state != "expired"]
     if not chosen and not any(_touches(item, first, last) for item in back):
-        have = ", ".join(f"{item.low}..{item.high} ({item.state})" for item in found[:20]) or "nothing archived"
+        have = ", ".join(f"{item.low}..{item.high} ({item.state})" for item in [*found, *back][:20])
         stretch = f"between {start or 'the first row'} and {end or 'the last'}"
         raise ConfigurationError(f"{ddl.owner}: nothing of {table} {stretch} can come back; there is: {have}")
     return chosen

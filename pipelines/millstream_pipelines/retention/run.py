@@ -16,10 +16,11 @@ from millstream_pipelines.errors import ConfigurationError, DataError, Millstrea
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.registry import configured
 from millstream_pipelines.retention.abandoning import abandoned, sweep
+from millstream_pipelines.retention.approval import digest
 from millstream_pipelines.retention.chosen import chosen_tables, in_order, spoken_for
 from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned, digest
+from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned
 from millstream_pipelines.retention.receipts import receipts
 from millstream_pipelines.retention.records import warehouse_name
 from millstream_pipelines.retention.saving import Saving
@@ -183,7 +184,7 @@ def _planned(runs: Sequence[TableRun], failures: list[MillstreamError]) -> list[
 def _approved(request: RetentionRequest, planned: Sequence[Planned]) -> bool:
     if request.policy.approval == "automatic":
         return True
-    return bool(request.options.approved) and request.options.approved == digest(step.told() for step in planned)
+    return bool(request.options.approved) and request.options.approved == digest(planned)
 
 
 def _report(
@@ -197,7 +198,7 @@ def _report(
     steps = [step.told() for step in planned]
     waiting = [step for step in planned if step.step in IRREVERSIBLE and not step.blocked_by]
     size = sum(step.bytes for step in planned if not step.blocked_by)
-    named = digest(steps)
+    named = digest(planned)
     found = RetentionReport(
         digest=named, approved=approved, tables=tables[:_LISTED], tables_count=len(tables),
         plan=most_telling(steps, _LISTED), plan_count=len(steps), bytes=size,

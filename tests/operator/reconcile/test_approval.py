@@ -40,7 +40,7 @@ def test_a_plan_waits_for_its_digest(ctx: Context) -> None:
     outcome = retentionpolicy.reconcile(view(MANUAL, status=status), ctx)
     assert conditions(outcome)["Ready"] == ("True", "AwaitingApproval")
     assert message(outcome) == (
-        "plan d1 (3 step(s), 4096 bytes leave the warehouse) waits for approval: look at status.plan, then "
+        "plan d1 (3 step(s), 4 KiB leave the warehouse) waits for approval: look at status.plan, then "
         "kubectl annotate rp/keep millstream.dev/approve=d1 --overwrite"
     )
     assert env(live_cronjob(outcome)) is None

@@ -14,8 +14,9 @@ from millstream_api.retention_report import most_telling
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_operator.reconcile import retentionpolicy
 from millstream_operator.reconcile.observed import Context
+from millstream_pipelines.retention.approval import digest
 from millstream_pipelines.retention.facts import Partition, TableFacts
-from millstream_pipelines.retention.planning import TableState, digest, plan_table
+from millstream_pipelines.retention.planning import TableState, plan_table
 
 
 def test_tables_that_are_not_there_yet_are_named(ctx: Context) -> None:
@@ -49,7 +50,7 @@ def test_five_thousand_partitions_leave_a_small_status(ctx: Context) -> None:
     )
     tables = [table(name=f"raw.table_{number}", message="1 made, " * 30) for number in range(50)]
     told = RetentionReport(
-        digest=digest(steps), tables=tables, tables_count=500, plan=most_telling(steps, 50), plan_count=len(steps)
+        digest=digest(planned), tables=tables, tables_count=500, plan=most_telling(steps, 50), plan_count=len(steps)
     )
     raw = RunReport(exit_code=0, reason="Succeeded", message="done", retention=told).fitted()
     assert len(raw) <= 4096

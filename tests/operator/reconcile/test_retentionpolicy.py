@@ -217,6 +217,10 @@ def test_a_dry_run_stands_in_nobodys_way(ctx: Context) -> None:
     outcome = retentionpolicy.reconcile(view(jobs=(dry_run,)), ctx)
     assert kinds(outcome) == ["ConfigMap", "CronJob"]
     assert message(outcome).endswith("makes the plan: no image")
+    tried = replace(dry_run, trouble="", report=report(75, "the archive does not answer"), attempts=2)
+    assert message(retentionpolicy.reconcile(view(jobs=(tried,)), ctx)).endswith(
+        "makes the plan: it is tried again: the archive does not answer"
+    )
     wish = {"annotations": {"millstream.dev/run": "now"}}
     outcome = retentionpolicy.reconcile(view(jobs=(dry_run,), meta=wish), ctx)
     run = made(outcome)["metadata"]["name"]
