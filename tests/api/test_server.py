@@ -101,7 +101,17 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Pipeline", pipeline_spec(retries={"limit": 99}), "spec.retries.limit"),
     ("Pipeline", pipeline_spec(pod={"memory": "lots"}), "spec.pod.memory"),
     ("RetentionPolicy", retention_spec(keep={"diskPressure": "85%"}), "diskPressure and diskSize go together"),
-    ("RetentionPolicy", retention_spec(tables=[{"pattern": "*"}]), "give name or schema, one of them"),
+    ("RetentionPolicy", retention_spec(tables=[{"pattern": "*"}]), "give name, or else schema, tag or both"),
+    ("RetentionPolicy", retention_spec(tables=[{"name": "t", "tag": "x"}]), "give name, or else schema, tag or both"),
+    (
+        "RetentionPolicy",
+        retention_spec(
+            tables=[
+                {"name": "t", "partitionBy": {"column": "c", "interval": "1 day", "timeAs": "yyyy", "convert": True}}
+            ]
+        ),
+        "convert turns no table by a column with timeAs",
+    ),
     (
         "RetentionPolicy",
         retention_spec(holds=[{"name": "h", "table": "a.b", "from": "2026-02-01", "to": "2026-02-01"}]),
