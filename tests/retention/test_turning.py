@@ -105,3 +105,22 @@ def test_a_split_whose_policy_changed_its_mind_leaves_nothing_behind(any_postgre
     assert attached(any_postgres_database)[0] == "before"
     assert any_postgres_database.execute("SELECT count(*) FROM raw.flights") == [(150,)]
     assert any_postgres_database.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'millstream%'") == [(0,)]
+
+
+def test_a_pattern_leaves_out_what_waits_for_its_drop(any_postgres_database: Postgres) -> None:
+    """The old table of a split and detached partitions are tables of the schema, but none that is to be turned."""
+    plain(any_postgres_database)
+    by = policy().tables[0].partition_by
+    chosen = spec(tables=[{"schema": "raw", "partitionBy": by.model_dump(by_alias=True) if by else None}])
+    for _ in range(3):
+        report = carried_out(any_postgres_database, chosen)
+        assert report.exit_code == 0, report.message
+        assert report.retention is not None
+        assert [table.name for table in report.retention.tables] == [TABLE]
+    apart = (
+        "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'raw'::regnamespace AND NOT relispartition "
+        "AND relkind IN ('r', 'p') ORDER BY 1"
+    )
+    assert [tuple(row) for row in any_postgres_database.execute(apart)] == [
+        ("flights", "p"), ("flights_before", "r"), ("flights_p20130901", "r"), ("flights_p20131001", "r"),
+    ]  # fmt: skip

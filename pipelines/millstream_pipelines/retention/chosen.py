@@ -21,6 +21,9 @@ SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oi
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND (%(schema)s IS NULL OR n.nspname = %(schema)s)
   AND (%(tag)s IS NULL OR n.nspname || '.' || c.relname IN (
     SELECT table_name FROM _millstream.tags WHERE tag = %(tag)s))
+  AND n.nspname || '.' || c.relname NOT IN (  -- what waits for its drop
+    SELECT old_name FROM _millstream.conversions WHERE state <> 'ended' UNION ALL
+    SELECT partition FROM _millstream.retired WHERE state IN ('retiring', 'detached', 'archived'))
 ORDER BY 1
 """
 _REFERENCES = """
