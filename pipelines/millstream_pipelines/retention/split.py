@@ -165,24 +165,27 @@ class _Split(Copying):
         incoming, keys = self.plain.incoming, self.plain.keys_out
         names = [found.old, *(key.table for key in incoming), *(key.refers for key in keys if key.refers)]
         others = [quote_table(name) for name in names]
+        known = keys_out.partitions(ddl, self.name)
+        old = ddl.rows("SELECT to_regclass(%s)::text", (quote_table(found.old),))[0][0]
+        keyed = [*(name for name in known if name != old), *(quote_table(part.name) for part in parts)]
         last = [statement for part in parts for statement in self.like_old(part).last]
 
         def action() -> None:
             ddl.at_once(conversion_sql.locks(self.name, others))
             self._settled()
+            if keys_out.partitions(ddl, self.name) != known:  # one was made on demand
+                raise _LookAgainError
             self.renewed()
             ddl.at_once(
                 [
                     *conversion_sql.incoming_off(incoming),
                     *keys_out.taken_off(self.name, keys),
                     *self.sql.switched(parts, self.facts.kind),
+                    *last,
+                    *keys_out.put_on(keyed, keys),
                     *conversion_sql.incoming_on(incoming),
                 ]
             )
-            if last:
-                ddl.at_once(last)
-            if keys:
-                ddl.at_once(keys_out.put_on(keys_out.partitions(ddl, self.name), keys))
             self.set_state("switched", switched_at=self.now, keys=keys_out.noted(keys))
             reached("split-switching")
 
