@@ -21,7 +21,7 @@ from servers.postgres import Postgres
 
 TURN = ("convert-checking", "partition-checked", "converting", "converted", "convert-validated")
 SPLIT = ("split-prepared", "split-begun", "split-batch", "split-copied", "split-indexed", "split-verified",
-         "split-renewed", "split-switching", "split-switched", "split-settled")  # fmt: skip
+         "split-renewed", "split-switching", "split-switched", "split-keyed", "split-settled")  # fmt: skip
 GIVEN_UP = ("abandoning", "abandoned")
 OUT = ("partition-made", "retiring", "detached", "deleting", "dropping", "dropped", "split-ending", "split-ended",
        "exported", "read-back", "manifest-written", "archived", "reporting")  # fmt: skip
@@ -58,7 +58,7 @@ class Life:
                 place.later(chance.choice((24, 24, 36)))
                 self._under_fire(*((), 6) if self.days % 3 == 0 else (self._due(), 0))
                 self._finished()
-                place.later(chance.choice((12, 24)))
+                place.later(0 if self.days == 1 else chance.choice((12, 24)))  # on day 2 the split's grace is over
                 story()
                 self._finished()
                 if self.days == 4:
@@ -68,15 +68,17 @@ class Life:
         self.whereabouts.close()
 
     def _turned(self) -> None:
-        """Turn the table and split it; both are given up once, and begun anew."""
+        """Turn the table and split it; both are given up once, and begun anew.
+
+        Who dies at the first place behind the last change never comes by the next one, so lives take turns.
+        """
         if self._number % 3 == 2:
-            self._under_fire((), 10)
-            return
-        last = self._number % 2  # who dies at the one but last place of either never comes by the last
-        self._given_up(TURN[:1])
-        self._under_fire((*TURN[:3], TURN[3 + last]), 0)
-        self._given_up(SPLIT[: self._chance.randint(1, 6)])
-        self._under_fire((*SPLIT[:8], SPLIT[8 + last]), 0)
+            self._under_fire((), 4)
+        else:
+            self._given_up(TURN[:1])
+            self._under_fire((*TURN[:3], TURN[3 + self._number % 2]), 0)
+            self._given_up(SPLIT[: self._chance.randint(1, 6)])
+        self._under_fire((*SPLIT[:8], SPLIT[8 + self._number % 3]), 0)
 
     def _given_up(self, places: Sequence[str]) -> None:
         self._under_fire(places, 0)

@@ -27,8 +27,9 @@ CREATE FUNCTION moved.now() RETURNS timestamptz LANGUAGE sql STABLE AS
   'SELECT pg_catalog.now() + shift FROM moved.shift';
 CREATE SCHEMA raw;
 CREATE SEQUENCE public.ids;
+CREATE TABLE public.kinds (id int PRIMARY KEY);
 CREATE TABLE raw.events (at timestamptz NOT NULL, id bigint NOT NULL, price numeric(12,2), doc jsonb,
-  PRIMARY KEY (at, id));
+  kind int REFERENCES public.kinds, PRIMARY KEY (at, id));
 CREATE INDEX ON raw.events (id);
 INSERT INTO raw.events SELECT now() - n * interval '1 minute' * {REACH_DAYS * 3}, nextval('public.ids'), n % 997,
   jsonb_build_object('n', n) FROM generate_series(1, 60 * {REACH_DAYS}) n;
