@@ -121,13 +121,15 @@ def postgres_query(columns: Sequence[ArchivedColumn], table: str) -> str:
 def _spelled_once(columns: Sequence[ArchivedColumn], table: str) -> str:
     """Return a query in which what becomes text (jsonb, arrays, …) is text already: hash and edges need it three times.
 
-    OFFSET 0 keeps PostgreSQL from putting the expression back where the name is used; it forbids no parallel scan.
+    OFFSET 0 keeps PostgreSQL from putting the expression back where the name is used. It mostly costs the parallel
+    scan, so it is left out where nothing is spelled.
     """
     found = [
         f"({name})::text AS {name}" if item.form == "text" and not _is_native_text(item) else name
         for item, name in ((item, _quoted(item.name)) for item in columns)
     ]
-    return f"SELECT {', '.join(found)} FROM {table} OFFSET 0"
+    is_spelled = any(item.form == "text" and not _is_native_text(item) for item in columns)
+    return f"SELECT {', '.join(found)} FROM {table}{' OFFSET 0' if is_spelled else ''}"
 
 
 def duckdb_part(columns: Sequence[ArchivedColumn], file: str) -> str:
