@@ -72,13 +72,13 @@ class Life:
 
         Who dies at the first place behind the last change never comes by the next one, so lives take turns.
         """
-        if self._number % 3 == 2:
-            self._under_fire((), 4)
-        else:
-            self._given_up(TURN[:1])
-            self._under_fire((*TURN[:3], TURN[3 + self._number % 2]), 0)
-            self._given_up(SPLIT[: self._chance.randint(1, 6)])
-        self._under_fire((*SPLIT[:8], SPLIT[8 + self._number % 3]), 0)
+        if self._number % 4 == 3:
+            self._under_fire((), 10)
+            return
+        self._given_up(TURN[:1])
+        self._under_fire((*TURN[:3], TURN[3 + self._number % 2]), 0)
+        self._given_up(SPLIT[: self._chance.randint(1, 6)])
+        self._under_fire((*SPLIT[:8], SPLIT[8 + self._number % 4]), 0)
 
     def _given_up(self, places: Sequence[str]) -> None:
         self._under_fire(places, 0)
