@@ -133,9 +133,9 @@ class Life:
     def _restored(self) -> None:
         away = [item for item in self._place.away() if item[0] != "expired" and item[2] is not None]
         if away:
-            _, _, low, high, _ = self._chance.choice(away)
+            state, _, low, high, _ = self._chance.choice(away)
             restore = {"restore": {"table": TABLE, "from": _bound(low), "to": _bound(high)}}
-            self._under_fire(BACK_AGAIN, 1, restore)
+            self._under_fire(BACK_AGAIN if state == "dropped" else BACK_AGAIN[2:], 1, restore)
             self._finished(restore)
 
     def _restored_beside(self) -> None:
