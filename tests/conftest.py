@@ -38,15 +38,24 @@ _ON_A_CLUSTER = tuple(f"tests/{name}/" for name in ("api", "chart", "cluster", "
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share the work of several processes (`make test`): what needs the cluster is one piece, so there is one cluster.
 
-    Its tests mostly wait; every other file is a piece of its own and fills the time.
+    Its tests mostly wait; every other file is a piece of its own and fills the time. Pieces begin in the order in
+    which they were collected.
     """
     from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
 
     class Pieces(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return "cluster" if nodeid.startswith(_ON_A_CLUSTER) else nodeid.partition("::")[0]
 
     return Pieces(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process waits for another at the end."""
+    longest = (_ON_A_CLUSTER, ("tests/chaos/",), ("",))
+    items.sort(key=lambda item: next(place for place, starts in enumerate(longest) if item.nodeid.startswith(starts)))
 
 
 @pytest.fixture

@@ -25,8 +25,11 @@ MOST_GROWTH = 1 / 4
 YEAR = ("--from", "2013-01-01", "--to", "2014-01-01")
 WIDTHS = {
     "1 kB": ("repeat(md5(n::text), 28)", 120_000, 360_000),
-    "100 kB of jsonb": ("jsonb_build_object('n', n, 'words', repeat(md5(n::text), 3200))", 800, 3_200),
-    "1 kB to 1 MB": ("repeat(md5(n::text), CASE WHEN n % 50 = 0 THEN 32000 ELSE 30 END)", 4_000, 16_000),
+    "1 kB to 1 MB of jsonb": (
+        "jsonb_build_object('n', n, 'words', repeat(md5(n::text), CASE WHEN n % 50 = 0 THEN 32000 ELSE 30 END))",
+        4_000,
+        16_000,
+    ),
 }
 
 
