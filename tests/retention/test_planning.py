@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from millstream_api.retentionpolicy import Keep, PartitionBy, RetentionPolicySpec
+from millstream_api.retentionpolicy import Costs, Keep, PartitionBy, RetentionPolicySpec
 from millstream_pipelines.retention.approval import digest
 from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.planning import TableState, plan_table
 from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.saving import Saving
 from millstream_pipelines.retention.spans import Kind, Value, following, parsed
 
 NOW = datetime(2013, 8, 31, 12, tzinfo=UTC)
@@ -173,3 +174,18 @@ def test_a_digest_names_what_cannot_be_undone() -> None:
     assert digest(again) != digest(plan), "it came back, and leaves once more"
     held = policy(holds=[{"name": "a", "table": TABLE}])
     assert digest(plan_table(TableState(facts, [away]), held, NOW)) == ""
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "prices", "told"),
+    [
+        (10**9, {"warehouse": 0.115, "archive": 0.023, "currency": "EUR"}, "0.09 EUR"),
+        (12 * 10**12, {"warehouse": 0.115}, "1380.00 USD"),
+        (4096, {"warehouse": 0.115}, "less than 0.01 USD"),
+        (0, {"warehouse": 0.115}, "0.00 USD"),
+        (10**9, None, ""),
+    ],
+)
+def test_what_a_plan_saves(size_bytes: int, prices: dict[str, Any] | None, told: str) -> None:
+    costs = None if prices is None else Costs.model_validate(prices)
+    assert Saving(costs).spoken(size_bytes) == told

@@ -90,6 +90,11 @@ def test_a_dry_run_tells_the_first_load_how_to_cut(any_postgres_database: Postgr
     assert any_postgres_database.execute(told) == [("raw.flights", "time_hour", "")]
 
 
+def test_a_dry_run_of_a_table_that_is_not_there_tells_no_plan(any_postgres_database: Postgres) -> None:
+    report = carried_out(any_postgres_database, spec(tables=[{"name": "raw.fligths"}]), dryRun=True)
+    assert (report.exit_code, report.message.endswith("load it first, or correct `tables`")) == (78, True)
+
+
 def test_a_hold_keeps_a_range(flights: Postgres, tmp_path: Path) -> None:
     policy = spec(tmp_path, holds=[{"name": "case-1", "table": TABLE, "from": "2013-09-10", "to": "2013-10-01"}])
     report = carried_out(flights, policy)

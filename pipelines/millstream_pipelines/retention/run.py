@@ -216,7 +216,7 @@ def _report(
             f"{len(waiting)} irreversible steps wait for approval: "
             f"annotate the policy with millstream.dev/approve={named}"
         )
-    if request.options.dry_run:
+    if request.options.dry_run and (steps or not failures):  # a table that failed has no plan to tell
         said.insert(0, f"{len(steps)} steps planned, {in_units(size)} would leave the warehouse; nothing was changed")
     message = "; ".join([*map(str, failures), *said]) or "nothing was due"
     return RunReport(exit_code=code, reason=reason, message=message, retention=found)

@@ -15,7 +15,9 @@ class Saving:
         """Return what is saved a month; an empty text without prices."""
         if self._costs is None:
             return ""
-        return f"{size_bytes / 10**9 * (self._costs.warehouse - self._costs.archive):.2f} {self._costs.currency}"
+        amount = size_bytes / 10**9 * (self._costs.warehouse - self._costs.archive)
+        shown = "less than 0.01" if 0 < amount < 0.01 else f"{amount:.2f}"
+        return f"{shown} {self._costs.currency}"
 
 
 __all__ = ["Saving"]
