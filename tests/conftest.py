@@ -53,9 +53,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no process waits for another at the end."""
-    longest = (_ON_A_CLUSTER, ("tests/chaos/",), ("",))
-    items.sort(key=lambda item: next(place for place, starts in enumerate(longest) if item.nodeid.startswith(starts)))
+    """Put the many quick tests beside those that wait for a cluster, then what is long; the end is of small pieces."""
+    places = (_ON_A_CLUSTER, ("tests/pipelines/",), ("tests/chaos/",), ("",))
+    items.sort(key=lambda item: next(place for place, starts in enumerate(places) if item.nodeid.startswith(starts)))
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import logging
 import os
 import random
@@ -16,6 +14,7 @@ from millstream_api import RETENTION_ENV, ExitCode, RetentionOptions, RunOptions
 from millstream_api.run_options import OPTIONS_ENV
 from millstream_api.run_plan import PLAN_DIR, PLAN_KEY, SECRETS_DIR
 from millstream_pipelines import failpoints
+from millstream_pipelines.ending import end_without_search
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.sources.base import Slice
 
@@ -24,7 +23,7 @@ _TERMINATION_LOG = "/dev/termination-log"
 
 def main() -> int:
     """Run or probe as the plan says; the exit code tells the Job whether a retry helps."""
-    atexit.register(gc.freeze)  # what ends with the process is not searched for garbage first
+    end_without_search()
     logging.basicConfig(
         level=os.environ.get("MILLSTREAM_LOG_LEVEL", "INFO").upper(),
         format='{"time":"%(asctime)s","level":"%(levelname)s","logger":"%(name)s","message":"%(message)s"}',

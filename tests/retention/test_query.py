@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ def test_rows_can_be_named_more_than_once(ask: Ask) -> None:
     assert ask("WITH n AS (FROM archive) SELECT (SELECT count(*) FROM n), (SELECT sum(id) FROM archive)") == [
         (300, 14850)
     ]
+
+
+@pytest.mark.usefixtures("flights")
+def test_times_are_answered_in_utc(ask: Ask) -> None:
+    assert ask("SELECT min(time_hour) FROM archive") == [(datetime(2013, 8, 1, 4, tzinfo=UTC),)]
 
 
 def test_archives_of_other_columns_go_together(flights: Postgres, ask: Ask, tmp_path: Path) -> None:

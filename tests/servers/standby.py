@@ -1,6 +1,7 @@
 """A read replica of a running server: pg_basebackup, streaming, hot standby."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,7 +33,24 @@ def following(primary: Postgres, **settings: str) -> Iterator[Postgres]:
 
 def replayed(primary: Postgres, replica: Postgres) -> bool:
     """Say whether the replica has everything that the primary has committed."""
-    return bool(replica.execute(f"SELECT pg_last_wal_replay_lsn() >= '{_written(primary)}'")[0][0])
+    return bool(_of(replica).execute(f"SELECT pg_last_wal_replay_lsn() >= '{_written(primary)}'")[0][0])
+
+
+def is_held_up(primary: Postgres, replica: Postgres) -> bool:
+    """Say whether the replica has got everything and does not get on: a read that takes no rows meanwhile holds it."""
+    written, seen = _written(primary), []
+    for _ in range(3):
+        seen += _of(replica).execute(
+            f"SELECT pg_last_wal_receive_lsn() >= '{written}', pg_last_wal_replay_lsn() < '{written}', "
+            "pg_last_wal_replay_lsn()::text"
+        )
+        time.sleep(0.2)
+    return len(set(seen)) == 1 and seen[0][:2] == (True, True)
+
+
+def _of(replica: Postgres) -> Postgres:
+    """Return the database that each server has: the one that is asked about may not be there yet."""
+    return replace(replica, database="postgres")
 
 
 def _written(primary: Postgres) -> str:

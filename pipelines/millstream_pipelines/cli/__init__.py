@@ -1,13 +1,11 @@
 """The command `millstream`: the same manifests as on a cluster, on a laptop.
 
-Only the standard library is imported here and in `arguments`, so that `--help` and completion answer at once; each
-command imports what it needs when it is called.
+Nothing outside the standard library is imported by this file or `arguments`, so that `--help` and completion answer
+at once; each command imports what it needs when it is called.
 """
 
 from __future__ import annotations
 
-import atexit
-import gc
 import importlib
 import json
 import os
@@ -17,6 +15,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from millstream_pipelines.cli.arguments import build_parser
+from millstream_pipelines.ending import end_without_search
 
 _INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 _TERMINATED = 128 + signal.SIGTERM
@@ -27,7 +26,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 64 (usage), 65, 75 or 78."""
     arguments = build_parser().parse_args(argv)
-    atexit.register(gc.freeze)  # what ends with the process is not searched for garbage first
+    end_without_search()
     signal.signal(signal.SIGTERM, _terminated)
     try:
         module = importlib.import_module(f"millstream_pipelines.cli.{arguments.module}")
