@@ -42,6 +42,7 @@ def test_every_type_is_archived_exactly(every: Postgres, tmp_path: Path) -> None
     assert read(store, made.key) == made
     assert made.content.rows == 4
     assert made.content.columns["id"].least == "-9223372036854775808"
+    assert (made.content.columns["v"].greatest, made.content.columns["jb"].greatest) == ("é", None)
     (item,) = made.objects
     schema = pq.read_schema(tmp_path / item.key)
     forms = {field.name: str(field.type) for field in schema}
@@ -49,6 +50,14 @@ def test_every_type_is_archived_exactly(every: Postgres, tmp_path: Path) -> None
     assert forms["price"] == "decimal128(12, 2)"
     assert (forms["any_number"], forms["jb"], forms["ints"], forms["ts"]) == ("string", "string", "string", "string")
     assert schema.field("ints").metadata[b"millstream.type"] == b"integer[]"
+
+
+def test_edges_of_texts_that_stand_for_a_value_are_no_content(every: Postgres, tmp_path: Path) -> None:
+    made = archive(config_of(every), OWNER, folder_store(tmp_path), whole("raw.every"))
+    document = json.loads((tmp_path / made.key).read_text())
+    document["content"]["columns"]["jb"] |= {"min": '"é"', "max": "{}"}  # as archives of before have them
+    (tmp_path / made.key).write_text(json.dumps(document))
+    assert read(folder_store(tmp_path), made.key).content == made.content
 
 
 def test_every_type_comes_back_exactly(every: Postgres, tmp_path: Path) -> None:

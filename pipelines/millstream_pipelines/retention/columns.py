@@ -23,7 +23,7 @@ _FORMS: dict[str, Form] = {
     "uuid": "uuid",
 }  # fmt: skip
 _NATIVE_TEXT = ("text", "character varying")
-_ORDERED = ("integer", "float", "decimal", "text", "date", "timestamp", "timestamptz")
+_ORDERED = ("integer", "float", "decimal", "date", "timestamp", "timestamptz")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,13 @@ class ArchivedColumn:
 
     @property
     def has_bounds(self) -> bool:
-        """Whether minimum and maximum mean something in both engines."""
-        return self.form in _ORDERED
+        """Whether minimum and maximum mean something in both engines; not the edges of texts that stand for a value."""
+        return self.form in _ORDERED or self.is_native_text
+
+    @property
+    def is_native_text(self) -> bool:
+        """Whether the archive's text is the value, not what PostgreSQL prints for one."""
+        return self.form == "text" and self.type.split("(")[0] in _NATIVE_TEXT
 
 
 def archived(name: str, type_name: str, builtin: bool = True, generated: bool = False) -> ArchivedColumn:
@@ -57,11 +62,7 @@ def _quoted(name: str) -> str:
 def selected(column: ArchivedColumn) -> str:
     """Return the SQL expression that is exported."""
     name = _quoted(column.name)
-    return name if column.form not in ("text", "decimal") or _is_native_text(column) else f"({name})::text"
-
-
-def _is_native_text(column: ArchivedColumn) -> bool:
-    return column.type.split("(")[0] in _NATIVE_TEXT
+    return name if column.form not in ("text", "decimal") or column.is_native_text else f"({name})::text"
 
 
 def postgres_text(column: ArchivedColumn) -> str:
@@ -114,22 +115,8 @@ def postgres_query(columns: Sequence[ArchivedColumn], table: str) -> str:
     """Return the query whose one row `content_of` reads, for PostgreSQL. `table` is quoted."""
     digest = f"left(md5({_row_text([postgres_text(item) for item in columns])}), 16)"
     total = f"coalesce(sum(('x' || {digest})::bit(64)::bigint), 0)"
-    inner = _aggregates(columns, f"({_spelled_once(columns, table)}) spelled", total, ' COLLATE "C"')
+    inner = _aggregates(columns, table, total, ' COLLATE "C"')
     return f"SELECT {_told(columns, postgres_text)} FROM ({inner}) content"
-
-
-def _spelled_once(columns: Sequence[ArchivedColumn], table: str) -> str:
-    """Return a query in which what becomes text (jsonb, arrays, …) is text already: hash and edges need it three times.
-
-    OFFSET 0 keeps PostgreSQL from putting the expression back where the name is used. It mostly costs the parallel
-    scan, so it is left out where nothing is spelled.
-    """
-    found = [
-        f"({name})::text AS {name}" if item.form == "text" and not _is_native_text(item) else name
-        for item, name in ((item, _quoted(item.name)) for item in columns)
-    ]
-    is_spelled = any(item.form == "text" and not _is_native_text(item) for item in columns)
-    return f"SELECT {', '.join(found)} FROM {table}{' OFFSET 0' if is_spelled else ''}"
 
 
 def duckdb_part(columns: Sequence[ArchivedColumn], file: str) -> str:
@@ -152,7 +139,7 @@ def _aggregates(columns: Sequence[ArchivedColumn], table: str, total: str, by_by
     for number, item in enumerate(columns):
         name = _quoted(item.name)
         found.append(f"count({name}) AS n{number}")
-        ordered = f"({name})::text{by_bytes}" if item.form == "text" and by_bytes else name
+        ordered = f"{name}{by_bytes}" if item.is_native_text else name
         found += [f"{edge}({ordered}) AS {edge}{number}" for edge in ("min", "max") if item.has_bounds]
     return f"SELECT {', '.join(found)} FROM {table}"
 
@@ -201,14 +188,15 @@ class Content:
         return {"rows": self.rows, "hash": self.hash, "columns": columns}
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Content:
-        """Return what a manifest says."""
+    def from_json(cls, document: dict[str, Any], columns: Sequence[ArchivedColumn]) -> Content:
+        """Return what a manifest says. Archives of before have edges of texts, too, that nobody compares any more."""
         rows = int(document["rows"])
-        columns = {
-            name: ColumnContent(rows - item["nulls"], item["min"], item["max"])
+        bounded = {item.name for item in columns if item.has_bounds}
+        found = {
+            name: ColumnContent(rows - item["nulls"], *((item["min"], item["max"]) if name in bounded else ()))
             for name, item in document["columns"].items()
         }
-        return cls(rows, document["hash"], columns)
+        return cls(rows, document["hash"], found)
 
 
 def _spoken(column: ColumnContent | None) -> str:

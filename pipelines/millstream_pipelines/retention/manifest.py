@@ -87,10 +87,11 @@ def read(store: ArchiveStore, key: str) -> Manifest:
                 reason="ArchiveMismatch",
             )
         span = document["range"]
+        columns = tuple(ArchivedColumn(**item) for item in document["columns"])
         return Manifest(
             document["table"], document["partition"], document["oid"], span["column"], span["kind"], span["from"],
-            span["to"], span["timeZone"], tuple(ArchivedColumn(**item) for item in document["columns"]),
-            tuple(document["ddl"]), Content.from_json(document["content"]),
+            span["to"], span["timeZone"], columns, tuple(document["ddl"]),
+            Content.from_json(document["content"], columns),
             tuple(StoredObject(**item) for item in document["objects"]), document["folder"], document["verifiedAt"],
             document["supersedes"], tuple(document["erased"]), whose,
         )  # fmt: skip

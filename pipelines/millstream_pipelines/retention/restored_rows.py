@@ -5,7 +5,6 @@ A table is filled without its indexes, which are built afterwards: sorted once, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -63,7 +62,7 @@ def copied_in(
         into = quote(_STAGE)
         types = ", ".join(f"{quote(item.name)} {_sent(item)}" for item in kept)
         run(connection, f"CREATE TEMPORARY TABLE {into} ({types}) ON COMMIT DROP")
-    copy = CopyIn(connection, f"COPY {into} ({names}) FROM STDIN (FORMAT binary)", hashlib.blake2b())
+    copy = CopyIn(connection, f"COPY {into} ({names}) FROM STDIN (FORMAT binary)")
     try:
         for batch in batches:
             rows = _storage(batch, kept)

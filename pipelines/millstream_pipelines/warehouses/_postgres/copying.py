@@ -30,12 +30,12 @@ _PATIENCE_S = (0.5, 5.0)  # before the statement is cancelled, before the socket
 
 
 class CopyIn:
-    """Rows on their way into one table. `digest` hashes them, without headers and trailers.
+    """Rows on their way into one table. `digest` hashes them, where there is one, without headers and trailers.
 
     Memory: the piece that is being sent, and pieces of some 4 MiB that wait.
     """
 
-    def __init__(self, connection: Connection, statement: str, digest: Digest) -> None:
+    def __init__(self, connection: Connection, statement: str, digest: Digest | None = None) -> None:
         self.rows = 0
         """How many the server took; known after `finish`."""
         self._connection, self._statement, self._digest = connection, statement, digest
@@ -134,7 +134,8 @@ class CopyIn:
         sent_bytes, until = 0, time.monotonic() + _SPAN_S
         while piece is not None:
             reached("in-copy")
-            self._digest.update(piece)
+            if self._digest is not None:
+                self._digest.update(piece)
             yield piece
             sent_bytes += len(piece)
             if sent_bytes >= _SPAN_BYTES or time.monotonic() >= until:
