@@ -238,12 +238,6 @@ KINDS: tuple[Kind, ...] = (
             "tables[]": (
                 ("has(self.name) != (has(self.schema) || has(self.tag))", "give name, or else schema, tag or both"),
             ),
-            "tables[].partitionBy": (
-                (
-                    "!has(self.timeAs) || !has(self.convert) || !self.convert",
-                    "convert turns no table by a column with timeAs",
-                ),
-            ),
             "keep": (("has(self.diskPressure) == has(self.diskSize)", "diskPressure and diskSize go together"),),
             "holds[]": ((f"!has(self.from) || !has(self.to) || ({_FORWARD})", "from must be before to"),),
         },

@@ -67,14 +67,6 @@ class PartitionBy(ApiModel):
     def _known_zone(cls, zone: str) -> str:
         return known_zone(zone)
 
-    @model_validator(mode="after")
-    def _turned_as_time(self) -> Self:
-        if self.convert and self.time_as is not None:
-            raise ValueError(
-                "`convert` turns no table by a column with `timeAs`: partition it by hand, then leave it out"
-            )
-        return self
-
 
 class Keep(ApiModel):
     """How long rows stay; whichever limit is reached first counts. Whole partitions leave, oldest first."""

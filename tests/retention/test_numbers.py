@@ -145,6 +145,57 @@ def test_numbers_that_tell_time(
     assert database.execute("SELECT * FROM n ORDER BY 1, 2") == before
 
 
+MONTHS = ["20121101", "20121201", "20130101"]
+CONVERTED: list[tuple[str, str, str, str, list[str]]] = [
+    ("seconds", "bigint", "extract(epoch FROM t)::bigint", "1 month", MONTHS),
+    ("seconds", "integer", "extract(epoch FROM t)::int", "1 week", ["20121029", "20121105", "20121112"]),
+    ("microseconds", "bigint", "(extract(epoch FROM t) * 1000000)::bigint", "1 month", MONTHS),
+    ("yyyymmdd", "integer", "to_char(t, 'YYYYMMDD')::int", "1 month", MONTHS),
+    ("yyyymm", "integer", "to_char(t, 'YYYYMM')::int", "1 month", MONTHS),
+    ("yyyy", "smallint", "to_char(t, 'YYYY')::smallint", "1 year", ["20120101", "20130101", "20140101"]),
+]
+
+
+@pytest.mark.parametrize(("told", "kind", "value", "interval", "first"), CONVERTED)
+def test_a_plain_table_is_turned_by_numbers_that_tell_time(
+    told: str, kind: str, value: str, interval: str, first: list[str], postgres_database: Postgres, tmp_path: Path
+) -> None:
+    database = postgres_database
+    database.execute(f"CREATE TABLE n (id {kind} NOT NULL, at timestamptz, PRIMARY KEY (id, at))")
+    database.execute(
+        f"INSERT INTO n SELECT {value}, t FROM generate_series('2012-11-01 00:00-04'::timestamptz, '2014-01-30', "
+        "'6 hours') t"
+    )
+    before = database.execute("SELECT * FROM n ORDER BY 1, 2")
+    by = {"timeAs": told, "timeZone": "America/New_York", "convert": True}
+    planned = carried_out(database, policy(interval, tmp_path, **by), NOW, dry_run=True).retention
+    assert planned is not None
+    assert [(step.step, step.blocked_by) for step in planned.plan] == [("convert", "")]
+    turned = carried_out(database, policy(interval, tmp_path, **by), NOW)
+    assert "is partitioned now" in turned.message, turned.message
+    split = carried_out(database, policy(interval, tmp_path, **by), NOW)
+    assert (split.exit_code, "is split into" in split.message) == (0, True), split.message
+    assert database.execute("SELECT * FROM n ORDER BY 1, 2") == before
+    assert parts(database)[:3] == [f"n_p{name}" for name in first]
+    assert database.execute(f"SELECT count(*) > 0 FROM n_p{first[0]}") == [(True,)]
+    left = carried_out(database, policy(interval, tmp_path, {"age": "1 year"}, **by), NOW)
+    assert " detached" in left.message, left.message
+    assert parts(database)[0] > f"n_p{first[0]}"
+
+
+def test_a_value_that_tells_no_time_keeps_a_table_plain(postgres_database: Postgres) -> None:
+    postgres_database.execute("CREATE TABLE n (id bigint PRIMARY KEY)")
+    postgres_database.execute("INSERT INTO n VALUES (0), (20130101), (99999999999)")
+    wanted = policy("1 month", timeAs="yyyymmdd", convert=True)
+    report = carried_out(postgres_database, wanted, NOW)
+    assert (report.exit_code, "the largest value of 'id' is 99999999999" in report.message) == (78, True)
+    postgres_database.execute("DELETE FROM n WHERE id > 20130101")
+    assert carried_out(postgres_database, wanted, NOW).exit_code == 0
+    assert carried_out(postgres_database, wanted, NOW).exit_code == 0
+    assert postgres_database.execute("SELECT tableoid::regclass::text, id FROM n ORDER BY 2") == [
+        ("n_p20130101", 0), ("n_p20130101", 20130101)]  # fmt: skip
+
+
 def test_a_hold_counts_for_a_table_named_without_schema(postgres_database: Postgres) -> None:
     postgres_database.execute("CREATE TABLE n (id date) PARTITION BY RANGE (id)")
     postgres_database.execute("CREATE TABLE n_1 PARTITION OF n FOR VALUES FROM ('2013-01-01') TO ('2013-02-01')")

@@ -30,7 +30,7 @@ from millstream_pipelines.warehouses.names import quote, quote_table
 
 def _grid(ddl: Ddl, facts: TableFacts, by: PartitionBy) -> Grid:
     try:
-        return grid_of(replace(facts, kind=column_kind(ddl, facts.name, by.column)), by)
+        return grid_of(replace(facts, kind=column_kind(ddl, facts.name, by.column, by.time_as)), by)
     except ValueError as error:
         raise ConfigurationError(f"{ddl.owner}: table {facts.name}: {error}") from error
 
@@ -152,7 +152,7 @@ def finish(ddl: Ddl, table: str) -> None:
 
 def premake(ddl: Ddl, table: str, by: PartitionBy, grid: Grid, upper: Value) -> None:
     """Make the partitions that follow the old rows' range. Idempotent."""
-    facts = table_facts(ddl, table)
+    facts = table_facts(ddl, table, by.time_as)
     for low, high in missing_ranges(facts, grid, upper, grid.next(upper, by.premake - 1)):
         create(ddl, facts, partition_name(table, low, grid), low, high)
 

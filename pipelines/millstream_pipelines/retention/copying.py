@@ -20,6 +20,8 @@ from millstream_pipelines.retention.plain_reading import bare_path, read_plain, 
 from millstream_pipelines.retention.planning import grid_of
 from millstream_pipelines.retention.spans import Grid, Value
 from millstream_pipelines.retention.split_sql import Piece, Splitting, cells_query, pieces
+from millstream_pipelines.retention.whole_times import is_whole
+from millstream_pipelines.retention.whole_times import moment as whole_moment
 from millstream_pipelines.warehouses.names import quote_table
 
 _BATCH_ROWS = 20_000
@@ -44,7 +46,7 @@ class Copying:
         """Read what the table is like now."""
         ddl, table = self.ddl, self.name
         self.reread()
-        self.facts: TableFacts = table_facts(ddl, table)
+        self.facts: TableFacts = table_facts(ddl, table, self._by.time_as)
         self.old: Partition | None = next((p for p in self.facts.partitions if p.name == self.found.old), None)
         self._shape = ""
         while self._shape != (shape := self.shape()):  # nobody has altered it while it was read
@@ -59,7 +61,7 @@ class Copying:
     def shape(self) -> str:
         """Return a text that differs when the columns, or how they are to be cut, have changed."""
         found = self.ddl.rows(SHAPE, (quote_table(self.name),))[0][0]
-        return f"{found} {self._by.column} {self._by.interval} {self._by.time_zone}"
+        return f"{found} {self._by.column} {self._by.interval} {self._by.time_zone} {self._by.time_as}"
 
     def node(self) -> int | None:
         """Return the file of the old range; it is another one when its rows were written anew."""
@@ -120,7 +122,7 @@ class Copying:
 
     def parts(self) -> list[Piece]:
         """Return the partitions of the copy."""
-        found = table_facts(self.ddl, self.sql.target).partitions
+        found = table_facts(self.ddl, self.sql.target, self._by.time_as).partitions
         return [Piece(part.name, part.low, part.high) for part in found if part.high is not None]
 
     def _key_index(self) -> str:
@@ -254,6 +256,8 @@ def value_of(number: int, grid: Grid) -> Value:
     """Return the value of what `cells_query` found."""
     if grid.kind == "integer":
         return number
+    if is_whole(grid.kind):
+        return whole_moment(number, grid.kind)
     moment = datetime(1970, 1, 1) + timedelta(seconds=number)
     return moment.replace(tzinfo=UTC) if grid.kind == "timestamptz" else moment
 

@@ -146,9 +146,13 @@ def _unfit(
         more = "; where its partitions are partitioned by time themselves, those are managed" if strategy == "l" else ""
         what = f"it is cut {cut} of column '{column}' of type {type_name}, whose values have no age"
         return f"{what}; a policy takes {_TAKES}{more}"
-    if time_as is not None and kind != "integer":
-        return f"column '{column}' is of type {type_name}, and partitionBy.timeAs is for whole numbers; leave it out"
-    return ""
+    return _no_numbers(column, type_name, kind, time_as)
+
+
+def _no_numbers(column: str, type_name: str, kind: Kind, time_as: TimeAs | None) -> str:
+    if time_as is None or kind == "integer":
+        return ""
+    return f"column '{column}' is of type {type_name}, and partitionBy.timeAs is for whole numbers; leave it out"
 
 
 def _partitions(ddl: Ddl, quoted: str, kind: Kind) -> list[Partition]:
@@ -197,8 +201,11 @@ def _order(partition: Partition) -> tuple[bool, Value]:
     return (partition.low is not None, partition.low if partition.low is not None else 0)
 
 
-def column_kind(ddl: Ddl, table: str, column: str) -> Kind:
-    """Return the kind of a column. ConfigurationError when it is missing or of a type that cannot be cut."""
+def column_kind(ddl: Ddl, table: str, column: str, time_as: TimeAs | None = None) -> Kind:
+    """Return the kind of a column. ConfigurationError when it is missing or of a type that cannot be cut.
+
+    `time_as`: how its numbers tell time.
+    """
     found = ddl.rows(
         "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
         "WHERE attrelid = to_regclass(%s) AND attname = %s AND attnum > 0 AND NOT attisdropped",
@@ -212,7 +219,9 @@ def column_kind(ddl: Ddl, table: str, column: str) -> Kind:
             f"{ddl.owner}: column '{column}' of {table} is of type {found[0][0]}; partitionBy.column takes "
             "timestamptz, timestamp, date, smallint, integer or bigint"
         )
-    return kind
+    if why := _no_numbers(column, found[0][0], kind, time_as):
+        raise ConfigurationError(f"{ddl.owner}: table {table}: {why}")
+    return time_as or kind
 
 
 __all__ = ["Partition", "Shape", "TableFacts", "column_kind", "quote", "replace", "table_facts"]

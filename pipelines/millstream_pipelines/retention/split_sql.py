@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from millstream_pipelines.retention.likeness import Likeness
 from millstream_pipelines.retention.partitions import bounds, condition, partition_name
 from millstream_pipelines.retention.spans import Grid, Kind, Value
+from millstream_pipelines.retention.whole_times import TICKS, is_whole, number
 from millstream_pipelines.warehouses.names import literal, quote, quote_table
 
 RANGE = "millstream_range"
 _TRIGGER, _TRUNCATED = "millstream_split", "_truncated"
+_CELL_US = 15 * 60 * 1_000_000
+_FIRST, _LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)  # of which calendars tell
 _FEW = 100_000  # rows that are sooner found by their key, one by one
 
 
@@ -52,11 +56,16 @@ def pieces(table: str, cells: Iterable[Value], now: Value, upper: Value, grid: G
 
 
 def cells_query(table: str, column: str, grid: Grid) -> str:
-    """Return the query for values from which the filled ranges follow: numbers, or seconds since 1970."""
+    """Return the query for values from which the filled ranges follow: the column's numbers, or seconds since 1970."""
     name, of = quote(column), quote_table(table)
     if grid.kind == "integer":
         width = grid.span.count
         return f"SELECT DISTINCT floor({name}::numeric / {width})::bigint * {width} FROM {of}"
+    if is_whole(grid.kind):
+        first, last = (number(moment, grid.kind) for moment in (_FIRST, _LAST))
+        width = _CELL_US // TICKS[grid.kind] if grid.kind in TICKS else 1
+        cell = f"floor({name}::numeric / {width})::bigint * {width}"
+        return f"SELECT DISTINCT {cell} FROM {of} WHERE {name} >= {first} AND {name} < {last}"
     kind = "timestamptz" if grid.kind == "timestamptz" else "timestamp"
     binned = f"date_bin('15 minutes', {name}::{kind}, '2000-01-01'::{kind})"  # lies in one range, whatever the zone
     sane = f"{name} >= '0001-01-03' AND {name} < '9999-12-01'"
