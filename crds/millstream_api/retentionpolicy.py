@@ -226,7 +226,9 @@ class RetentionPolicySpec(ApiModel):
         "`millstream.dev/approve`.",
     )
     lock_timeout: Duration = Field(
-        default="1s", description="How long a change of a table may wait for its lock, and so hold up others, per try."
+        default="1s",
+        description="How long a change of a table may wait for its lock, and so hold up others, per try; also how long "
+        "a conversion's switch may hold it.",
     )
     costs: Costs | None = Field(default=None, description="Prices of storage, to say what is saved.")
     suspend: bool = Field(default=False, description="True stops new runs; what they would do is still planned.")

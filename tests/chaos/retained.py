@@ -56,7 +56,7 @@ class Retained:
         self._spec = {
             "warehouseRef": {"name": "w"}, "tables": [{"name": TABLE, "partitionBy": by}],
             "keep": {"age": f"{KEEP_DAYS} days"}, "archive": archive, "grace": f"{GRACE_DAYS} days",
-            "lockTimeout": "100ms",
+            "lockTimeout": "300ms",
         }  # fmt: skip
         database.execute(_SETUP)
         database.execute(f'ALTER DATABASE "{database.database}" SET search_path = moved, pg_catalog, public')

@@ -124,11 +124,12 @@ def _switch(ddl: Ddl, table: PlainTable, column: str, upper: Value, kind: Kind) 
 
     def change() -> None:
         ddl.at_once(sql.locks(name, others))
-        if read_plain(ddl, name) != table:
-            raise RetriableError(f"{ddl.owner}: {name} was altered while it was to be partitioned; run it again")
-        ddl.at_once(sql.switch(table, column, upper, kind))
-        note(ddl, name, sql.before(name), "attached")
-        reached("converting")
+        with ddl.briefly():
+            if read_plain(ddl, name) != table:
+                raise RetriableError(f"{ddl.owner}: {name} was altered while it was to be partitioned; run it again")
+            ddl.at_once(sql.switch(table, column, upper, kind))
+            note(ddl, name, sql.before(name), "attached")
+            reached("converting")
 
     ddl.transaction(f"turning {name} into a partitioned table", change, (quote_table(name), *others))
 

@@ -1,12 +1,14 @@
 """Changes of tables that never hold up others for longer than the lock time-out: tried again until they get through.
 
 A statement that waits for a strong lock holds up everybody who comes after it. So each try waits for `lock_timeout`
-at most, gives its place in the queue back, and comes again a little later.
+at most, gives its place in the queue back, and comes again a little later. What must hold such a lock for a while
+(`briefly`) is taken back where that takes longer.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from millstream_pipelines.warehouses._postgres.connection import PostgresConfig,
 
 _LOCKED = ("55P03", "40P01")  # lock not available, deadlock
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_TOO_LONG = 5  # times that a change may be taken back; each time everybody waits
 _PATIENCE_S = 120.0  # longer than almost every query; what waits longer goes on at the policy's next run
 
 _BLOCKERS = """
@@ -36,6 +39,10 @@ SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout' AND EXISTS 
   WHERE l.relation = ANY(%s::regclass[]::oid[]) AND l.granted AND a.usesysid IS NULL)
 """
 _MOMENT_MS = 250  # in which it ends
+
+
+class _HeldTooLongError(Exception):
+    """A transaction held its locks for longer than others shall wait."""
 
 
 class Ddl:
@@ -112,9 +119,33 @@ class Ddl:
         """Run statements of a transaction's action in one go: no lock is held for the ways to the server and back."""
         self.execute(";\n".join(statements))
 
+    @contextmanager
+    def briefly(self) -> Iterator[None]:
+        """End the rest of a transaction's action, which has its locks, after the lock time-out; it is tried again."""
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            self.connection.cancel()
+
+        timer = threading.Timer(self._timeout_ms / 1000, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            if ended.is_set() and isinstance(error.__cause__ or error, psycopg2.errors.QueryCanceled):
+                raise _HeldTooLongError from error
+            raise
+        finally:
+            timer.cancel()
+            timer.join()  # so that it ends no statement that comes later
+        if ended.is_set():  # between two statements, where there was nothing to be ended
+            raise _HeldTooLongError
+
     def _patiently(self, doing: str, tables: tuple[str, ...], action: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._patience_s
-        wait_s, timeout_ms = _FIRST_WAIT_S, self._timeout_ms
+        wait_s, timeout_ms, too_long = _FIRST_WAIT_S, self._timeout_ms, 0
         while True:
             started = time.monotonic()
             try:
@@ -126,6 +157,11 @@ class Ddl:
                     raise translated(error, self.owner, doing) from error
                 if time.monotonic() >= deadline:
                     raise RetriableError(self._refused(doing, tables), reason="TableLocked") from error
+            except _HeldTooLongError as error:
+                self.waited_s += time.monotonic() - started
+                too_long += 1
+                if too_long == _TOO_LONG:
+                    raise RetriableError(self._too_long(doing), reason="TableLocked") from error
             else:
                 return
             # A shorter wait would never get past one, and would hold up everybody again and again for nothing.
@@ -140,6 +176,13 @@ class Ddl:
         return (
             f"{self.owner}: {doing}: the lock was not to be had in {self._patience_s:.0f} s, {self._timeout_ms} ms "
             f"at a time; {who}. Nothing was changed; the next run tries again"
+        )
+
+    def _too_long(self, doing: str) -> str:
+        return (
+            f"{self.owner}: {doing}: everybody waits meanwhile, and {_TOO_LONG} times it took longer than lockTimeout "
+            f"({self._timeout_ms} ms), so it was taken back. Nothing was changed; the next run tries again. Let it run "
+            "when the warehouse is quiet, allow it more with lockTimeout, or choose a longer partitionBy.interval"
         )
 
 

@@ -1,4 +1,4 @@
-"""Foreign keys of a table whose old range was split: they hold for new rows at once, for old ones when validated.
+"""Foreign keys of a table on its partitions: they hold for new rows at once, for old ones when validated.
 
 A key on a copy would stop who deletes a row that only the copy still refers to. So partitions get the table's keys in
 the transaction that attaches them, NOT VALID; each is validated, which stops nobody; then the table has its key again.
@@ -20,6 +20,16 @@ _HAS = """
 SELECT k.conrelid = to_regclass(%(t)s), k.conrelid::regclass::text, k.convalidated FROM pg_constraint k
 WHERE k.contype = 'f' AND k.conname = %(name)s AND (k.conrelid = to_regclass(%(t)s) OR k.conrelid IN (
   SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(t)s)))
+"""
+_TOLD = "replace(pg_get_constraintdef({0}.oid), ' NOT VALID', '')"
+_LACKED = f"""
+SELECT k.conname, {_TOLD.format("k")}, o.conname,
+  EXISTS (SELECT FROM pg_constraint n WHERE n.conrelid = to_regclass(%(child)s) AND n.conname = k.conname)
+FROM pg_constraint k LEFT JOIN pg_constraint o ON o.conrelid = to_regclass(%(child)s) AND o.contype = 'f'
+  AND {_TOLD.format("o")} = {_TOLD.format("k")}
+WHERE k.conrelid = to_regclass(%(parent)s) AND k.contype = 'f' AND k.convalidated AND o.convalidated IS NOT true
+  AND NOT EXISTS (SELECT FROM pg_constraint above WHERE above.oid = k.conparentid AND above.conrelid = k.conrelid)
+ORDER BY 1
 """
 _PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(%s) ORDER BY 1"
 
@@ -59,6 +69,21 @@ def for_partition(ddl: Ddl, table: str, partition: str) -> list[str]:
     return [_added(partition, key["name"], key["definition"]) for key in pending(ddl, table)]
 
 
+def proven(ddl: Ddl, table: str, partition: str) -> None:
+    """Give a table (quoted) that is to be attached the keys of all, validated: ATTACH would look at its rows itself,
+    and shut out who writes to the tables they refer to. Idempotent.
+    """
+    both = {"parent": quote_table(table), "child": partition}
+    for name, definition, own, taken in ddl.rows(_LACKED, both):
+        if own is None:
+            key = f"ADD {definition} NOT VALID"
+            add = f"ALTER TABLE {partition} {key}" if taken else _added(partition, name, definition)
+            ddl.together(f"adding foreign key {name} to {partition}", [add], (partition,))
+    for name, _, own, _ in ddl.rows(_LACKED, both):
+        doing = f"validating foreign key {name} of {partition}"
+        ddl.alone(doing, f"ALTER TABLE {partition} VALIDATE CONSTRAINT {quote(own)}", (partition,))
+
+
 def settle(ddl: Ddl, table: str) -> None:
     """Validate the keys of all partitions, and give the table its keys again. Idempotent; nobody waits for a scan."""
     parent = quote_table(table)
@@ -92,4 +117,4 @@ def _given_back(ddl: Ddl, table: str, key: dict[str, Any]) -> None:
     ddl.transaction(f"giving {table} its foreign key {name} again", action, (parent,))
 
 
-__all__ = ["for_partition", "noted", "partitions", "pending", "put_on", "settle", "taken_off"]
+__all__ = ["for_partition", "noted", "partitions", "pending", "proven", "put_on", "settle", "taken_off"]

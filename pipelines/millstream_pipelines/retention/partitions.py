@@ -134,7 +134,7 @@ def attach(
     high: Value | None,
     note: Callable[[], None],
 ) -> None:
-    """Attach a filled table. Its CHECK is made and validated first, which stops nobody; so ATTACH need not scan.
+    """Attach a filled table. CHECK and foreign keys are validated first, which stops nobody; so ATTACH need not scan.
 
     `note` is called in the transaction that attaches, to say so there.
     """
@@ -150,6 +150,7 @@ def attach(
         (child,),
     )
     ddl.alone(doing, f"ALTER TABLE {child} VALIDATE CONSTRAINT millstream_range", (child,))
+    keys_out.proven(ddl, facts.name, child)
     reached("partition-checked")
 
     def attached() -> None:

@@ -172,22 +172,23 @@ class _Split(Copying):
 
         def action() -> None:
             ddl.at_once(conversion_sql.locks(self.name, others))
-            self._settled()
-            if keys_out.partitions(ddl, self.name) != known:  # one was made on demand
-                raise _LookAgainError
-            self.renewed()
-            ddl.at_once(
-                [
-                    *conversion_sql.incoming_off(incoming),
-                    *keys_out.taken_off(self.name, keys),
-                    *self.sql.switched(parts, self.facts.kind),
-                    *last,
-                    *keys_out.put_on(keyed, keys),
-                    *conversion_sql.incoming_on(incoming),
-                ]
-            )
-            self.set_state("switched", switched_at=self.now, keys=keys_out.noted(keys))
-            reached("split-switching")
+            with ddl.briefly():
+                self._settled()
+                if keys_out.partitions(ddl, self.name) != known:  # one was made on demand
+                    raise _LookAgainError
+                self.renewed()
+                ddl.at_once(
+                    [
+                        *conversion_sql.incoming_off(incoming),
+                        *keys_out.taken_off(self.name, keys),
+                        *self.sql.switched(parts, self.facts.kind),
+                        *last,
+                        *keys_out.put_on(keyed, keys),
+                        *conversion_sql.incoming_on(incoming),
+                    ]
+                )
+                self.set_state("switched", switched_at=self.now, keys=keys_out.noted(keys))
+                reached("split-switching")
 
         ddl.transaction(f"putting partitions in the place of {found.old}", action, (quote_table(self.name), *others))
         self.reread()

@@ -110,7 +110,7 @@ def test_who_does_not_let_go_is_named_and_nothing_has_changed(any_postgres_datab
     shape = "SELECT relkind::text, relchecks FROM pg_class WHERE relname = 'events'"
     holder = psycopg2.connect(any_postgres_database.dsn)
     try:
-        with Ddl(migrated(any_postgres_database), "test", 0.05, patience_s=0.3) as ddl:
+        with Ddl(migrated(any_postgres_database), "test", 0.3, patience_s=0.5) as ddl:
             facts = table_facts(ddl, TABLE)
             with holder.cursor() as cursor:
                 cursor.execute("SELECT count(*) FROM events")  # and stays in its transaction
@@ -160,7 +160,7 @@ def test_an_autovacuum_gives_way(any_postgres_database: Postgres) -> None:
             if any_postgres_database.execute(held) != [(0,)]:
                 break
             time.sleep(0.1)
-        with Ddl(migrated(any_postgres_database), "test", 0.1, patience_s=20) as ddl:
+        with Ddl(migrated(any_postgres_database), "test", 0.3, patience_s=20) as ddl:
             convert(ddl, table_facts(ddl, TABLE), BY)
             assert ddl.waited_s > 0
     finally:

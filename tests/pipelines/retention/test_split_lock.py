@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from millstream_pipelines.errors import RetriableError
+from millstream_pipelines.retention import convert as converting
 from millstream_pipelines.retention import copying, split
 from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.ddl import Ddl
@@ -49,6 +52,42 @@ def test_the_lock_is_held_for_few_ways_to_the_server(postgres_database: Postgres
             noted = next(n for n, text in enumerate(asked) if n > locked and "_millstream.conversions" in text)
             assert noted - locked < 6, asked[locked : noted + 1]
         assert len(table_facts(ddl, TABLE).partitions) == 10
+
+
+SLOW = """
+CREATE FUNCTION public.slow() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); END $$;
+CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION public.slow()
+"""
+
+
+def test_what_would_shut_everybody_out_for_too_long_is_taken_back(
+    postgres_database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(place: str) -> None:
+        if place in ("partition-checked", "split-verified"):
+            postgres_database.execute(SLOW)
+
+    def with_slow_statements(work: Callable[[], object]) -> None:
+        with monkeypatch.context() as patch:
+            for module in (converting, split):
+                patch.setattr(module, "reached", slow)
+            with pytest.raises(RetriableError, match=r"5 times it took longer than lockTimeout \(400 ms\)") as refused:
+                work()
+        assert refused.value.reason == "TableLocked"
+        postgres_database.execute("DROP EVENT TRIGGER slow; DROP FUNCTION public.slow")
+
+    with furnished(postgres_database), patient(postgres_database, 0.4) as ddl:
+        content = postgres_database.execute("SELECT count(*), sum(amount) FROM events")
+        for work, state in (
+            (lambda: convert(ddl, table_facts(ddl, TABLE), BY, NOW), "plain"),
+            (lambda: split.advance(ddl, TABLE, BY, 60, now=NOW), "ranges"),
+        ):
+            with_slow_statements(work)
+            assert table_facts(ddl, TABLE).shape == state
+            assert postgres_database.execute("SELECT count(*), sum(amount) FROM events") == content
+            work()
+        assert len(table_facts(ddl, TABLE).partitions) == 10
+        assert postgres_database.execute("SELECT count(*), sum(amount) FROM events") == content
 
 
 def test_no_table_is_read_from_end_to_end_under_the_lock(

@@ -42,7 +42,7 @@ def test_who_is_idle_in_a_transaction_is_named(
 
     monkeypatch.setattr(split, "reached", reached)
     try:
-        with closing(holder), Ddl(migrated(database), "test", 0.05, patience_s=0.5) as ddl:
+        with closing(holder), Ddl(migrated(database), "test", 0.4, patience_s=0.5) as ddl:
             convert(ddl, table_facts(ddl, TABLE), BY, NOW)
             with pytest.raises(
                 RetriableError, match=r"in the place of public.events_before.* held by pid .* SELECT count"
