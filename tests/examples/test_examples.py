@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import psycopg2
 import pytest
+import yaml
 
 from millstream_pipelines import embedded
 
@@ -93,11 +94,13 @@ def test_files_to_postgres(place: Place) -> None:
     name = "01-files-to-postgres"
     assert place.totals(name) == [(300, 300, 0)]
     assert place.totals(name) == [(0, 0, 0)]
-    types = "SELECT data_type FROM information_schema.columns WHERE table_name = 'flights' AND column_name = %s"
+    types = (
+        "SELECT data_type FROM information_schema.columns WHERE table_name = 'new_year_flights' AND column_name = %s"
+    )
     assert place.ask(types.replace("%s", "'time_hour'")) == [("timestamp with time zone",)]
-    assert place.ask("SELECT count(*), count(DISTINCT (time_hour, carrier, flight, origin)) FROM raw.flights") == [
-        (300, 300)
-    ]
+    assert place.ask(
+        "SELECT count(*), count(DISTINCT (time_hour, carrier, flight, origin)) FROM raw.new_year_flights"
+    ) == [(300, 300)]
 
 
 def test_postgres_incremental(place: Place) -> None:
@@ -277,23 +280,35 @@ def test_retention(place: Place, tmp_path: Path) -> None:
 def test_nested(place: Place) -> None:
     streams = place.run("13-nested", command="explain")["pipelines"][0]["streams"]
     assert [item["target"] for item in streams] == [
-        "raw.orders",
-        "raw.orders__items",
-        "raw.orders__items__discounts",
+        "raw.web_orders",
+        "raw.web_orders__items",
+        "raw.web_orders__items__discounts",
     ]
     report = place.run("13-nested")["runs"][0]["report"]
     counted = {item["name"]: (item["read"], item["loaded"], item["quarantined"]) for item in report["streams"]}
     assert counted == {"orders": (4, 3, 1), "orders/items": (3, 3, 0), "orders/items/discounts": (2, 2, 0)}
-    assert place.ask("SELECT id, customer__name, customer__address__zip FROM raw.orders ORDER BY id") == [
+    assert place.ask("SELECT id, customer__name, customer__address__zip FROM raw.web_orders ORDER BY id") == [
         (1, "Ann", "0900"),
         (2, "Bo", None),
         (4, "Di", "69001"),
     ]
-    assert place.ask("SELECT _parent_id, _index, sku, price::text FROM raw.orders__items ORDER BY 1, 2") == [
+    assert place.ask("SELECT _parent_id, _index, sku, price::text FROM raw.web_orders__items ORDER BY 1, 2") == [
         (1, 0, "tea", "4.50"),
         (1, 1, "cup", "12.00"),
         (4, 0, "tea", "4.50"),
     ]
-    values = "SELECT _parent_id, _index_1, _index, value::text FROM raw.orders__items__discounts ORDER BY 3"
+    values = "SELECT _parent_id, _index_1, _index, value::text FROM raw.web_orders__items__discounts ORDER BY 3"
     assert place.ask(values) == [(1, 0, 0, "0.5"), (1, 0, 1, "0.25")]
-    assert place.ask("SELECT raw_payload->>'v' FROM raw.orders WHERE id = 2") == [("1",)]
+    assert place.ask("SELECT raw_payload->>'v' FROM raw.web_orders WHERE id = 2") == [("1",)]
+
+
+def test_no_example_meets_what_another_left() -> None:
+    found: list[tuple[str, str]] = []
+    for path in (path for name in TESTED for path in (EXAMPLES / name).glob("*.yaml")):
+        for item in yaml.safe_load_all(path.read_text()):
+            if item["kind"] == "Pipeline":
+                spec = item["spec"]
+                found.append(("pipeline", item["metadata"]["name"]))
+                found += [(spec["warehouseRef"]["name"], stream.get("target", "")) for stream in spec["streams"]]
+    assert len(found) > 20
+    assert sorted(found) == sorted(set(found))
