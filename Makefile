@@ -32,7 +32,7 @@ demo: $(STAMP) ## real flights into an embedded PostgreSQL, twice, and a report
 	@$(BIN)/python examples/demo-nycflights/demo.py
 
 test: $(STAMP) ## all tests, those on a real cluster too
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadscope
 
 check: $(STAMP) ## format, lint, types, layers, generated files
 	$(BIN)/ruff format --check $(PACKAGES)
