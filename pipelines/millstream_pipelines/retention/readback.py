@@ -21,6 +21,8 @@ from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.store import ArchiveStore, NoSuchObjectError, StoredObject
 from millstream_pipelines.warehouses.names import quote
 
+_MOST_ROWS = 10_000  # of a batch: connections that share an archive end together
+
 
 class ReadBack:
     """Takes objects as they are put, and compares them all in the end. Close it, whatever happens.
@@ -97,7 +99,7 @@ def untouched(store: ArchiveStore, manifest: Manifest) -> None:
 
 
 def batches(store: ArchiveStore, manifest: Manifest) -> Iterator[pa.RecordBatch]:
-    """Yield an archive's rows, a row group at a time; the bytes of each object are compared before the first."""
+    """Yield an archive's rows, read a row group at a time; the bytes of each object are compared before the first."""
     import pyarrow.parquet as pq
 
     with tempfile.TemporaryDirectory(prefix="millstream-archived-") as scratch:
@@ -106,7 +108,7 @@ def batches(store: ArchiveStore, manifest: Manifest) -> Iterator[pa.RecordBatch]
             fetched(store, item, path, manifest.partition)
             with pq.ParquetFile(path) as file:
                 for number in range(file.num_row_groups):
-                    yield from file.read_row_group(number).to_batches()
+                    yield from file.read_row_group(number).to_batches(max_chunksize=_MOST_ROWS)
 
 
 def fetched(store: ArchiveStore, item: StoredObject, path: Path, what: str) -> None:
