@@ -63,7 +63,7 @@ def test_scheduled_job_is_adopted_and_reported(flights: Cluster) -> None:
     flights.fire(cronjob, "flights-1")
     flights.phase("flights-1", "Running")
     assert flights.get("pipelinerun", "flights-1")["spec"]["trigger"] == "schedule"
-    assert flights.status("pipeline", "flights")["activeRuns"] == ["flights-1"]
+    eventually(lambda: flights.status("pipeline", "flights")["activeRuns"] == ["flights-1"], "the active run")
     flights.finish("flights-1", **loaded(42, freshness="2026-03-01T09:00:00Z", guarantee="exactly-once"))
     status = flights.phase("flights-1", "Succeeded")
     assert (status["rowsLoaded"], status["exitCode"], status["attempts"]) == (42, 0, 1)
