@@ -24,7 +24,7 @@ MOST_GROWTH = 1 / 4
 """Of the data added. Rows that are kept would be all of it."""
 YEAR = ("--from", "2013-01-01", "--to", "2014-01-01")
 WIDTHS = {
-    "1 kB": ("repeat(md5(n::text), 28)", 120_000, 360_000),
+    "1 kB": ("repeat(md5(n::text), 28)", 240_000, 720_000),
     "1 kB to 1 MB of jsonb": (
         "jsonb_build_object('n', n, 'words', repeat(md5(n::text), CASE WHEN n % 50 = 0 THEN 32000 ELSE 30 END))",
         4_000,
