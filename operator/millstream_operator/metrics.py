@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from millstream_operator.queue import Key
-from millstream_operator.reconcile.outcome import RetainFacts, RunFacts
+from millstream_operator.reconcile.outcome import RestoreFacts, RetainFacts, RunFacts
 from millstream_operator.retention_metrics import RetentionCounters
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -109,9 +109,9 @@ class Metrics:
         if result == "terminal":
             self.terminal.labels(key.kind).inc()
 
-    def counted(self, key: Key, facts: RunFacts | RetainFacts) -> None:
-        """Feed the series of a Pipeline or RetentionPolicy with a finished run."""
-        if isinstance(facts, RetainFacts):
+    def counted(self, key: Key, facts: RunFacts | RetainFacts | RestoreFacts) -> None:
+        """Feed the series of a Pipeline or RetentionPolicy with a finished run or restore."""
+        if not isinstance(facts, RunFacts):
             self._retention.counted(key, facts)
             return
         where = (key.namespace, key.name)

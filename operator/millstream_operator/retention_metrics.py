@@ -1,4 +1,4 @@
-"""Prometheus series of RetentionPolicies: gauges read from the cache when scraped, counters fed from finished runs.
+"""Prometheus series of RetentionPolicies: gauges read from the cache when scraped, counters fed from what has ended.
 
 A report lists 50 tables at most, so that is how many series a policy can have per name; all vanish with the policy.
 """
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from millstream_api.schedule import Cron
 from millstream_operator.queue import Key
 from millstream_operator.reconcile.observed import instant
-from millstream_operator.reconcile.outcome import RetainFacts
+from millstream_operator.reconcile.outcome import RestoreFacts, RetainFacts
 from millstream_operator.reconcile.ticks import ticks
 from millstream_operator.reconcile.validation import Problem, parsed
 
@@ -41,20 +41,26 @@ class RetentionCounters:
             _POLICY,
             registry=registry,
         )
+        self._restores = Counter(
+            "millstream_restores_total", "Finished restores.", (*_POLICY, "outcome"), registry=registry
+        )
         self._lock_waits = Counter(
             "millstream_lock_wait_seconds_total", "Time that runs waited for locks.", _POLICY, registry=registry
         )
 
-    def counted(self, key: Key, facts: RetainFacts) -> None:
-        """Feed the series of a policy with a finished run."""
+    def counted(self, key: Key, facts: RetainFacts | RestoreFacts) -> None:
+        """Feed the series of a policy with a finished run or restore."""
         where = (key.namespace, key.name)
+        if isinstance(facts, RestoreFacts):
+            self._restores.labels(*where, facts.outcome).inc()
+            return
         self._runs.labels(*where, facts.outcome).inc()
         self._mismatches.labels(*where).inc(facts.verify_failures)
         self._lock_waits.labels(*where).inc(facts.lock_wait_s)
 
     def forget(self, key: Key) -> None:
         """Drop the series of a policy that is gone."""
-        for metric in (self._runs, self._mismatches, self._lock_waits):
+        for metric in (self._runs, self._mismatches, self._restores, self._lock_waits):
             metric.remove_by_labels({"namespace": key.namespace, "policy": key.name})
 
 

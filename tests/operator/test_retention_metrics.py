@@ -12,7 +12,7 @@ from api.manifests import body, retention_spec
 from api.policies import table
 from millstream_operator.metrics import Metrics
 from millstream_operator.queue import Key
-from millstream_operator.reconcile.outcome import RetainFacts
+from millstream_operator.reconcile.outcome import RestoreFacts, RetainFacts
 from millstream_operator.retention_metrics import RetentionGauges
 
 WHERE = 'namespace="shop",policy="keep"'
@@ -73,14 +73,16 @@ def test_counters_add_up_and_vanish_with_the_policy() -> None:
     metrics, key = Metrics(), Key("RetentionPolicy", "shop", "keep")
     for outcome, mismatches in (("Succeeded", 0), ("VerificationFailed", 2)):
         metrics.counted(key, RetainFacts(outcome, 0.5, mismatches))
+    metrics.counted(key, RestoreFacts("ChecksFailed"))
     assert shown(metrics) == {
         'millstream_retention_runs_total{namespace="shop",outcome="Succeeded",policy="keep"}': 1,
         'millstream_retention_runs_total{namespace="shop",outcome="VerificationFailed",policy="keep"}': 1,
         f"millstream_archive_verify_failures_total{{{WHERE}}}": 2,
         f"millstream_lock_wait_seconds_total{{{WHERE}}}": 1,
+        'millstream_restores_total{namespace="shop",outcome="ChecksFailed",policy="keep"}': 1,
     }
     metrics.forget(Key("Pipeline", "shop", "keep"))
-    assert len(shown(metrics)) == 4
+    assert len(shown(metrics)) == 5
     metrics.forget(key)
     assert shown(metrics) == {}
 

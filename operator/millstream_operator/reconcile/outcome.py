@@ -48,6 +48,13 @@ class RetainFacts:
 
 
 @dataclass(frozen=True)
+class RestoreFacts:
+    """A finished restore that was just told by its policy."""
+
+    outcome: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything one look at an object leads to. It is carried out in this order, status before deletions."""
 
@@ -55,5 +62,5 @@ class Outcome:
     status: dict[str, Any] | None = None
     delete: tuple[Ref, ...] = ()
     notes: tuple[Note, ...] = ()
-    counted: tuple[RunFacts | RetainFacts, ...] = field(default=())
+    counted: tuple[RunFacts | RetainFacts | RestoreFacts, ...] = field(default=())
     requeue_s: float | None = None

@@ -10,7 +10,7 @@ from millstream_api.pipeline import History
 from millstream_api.retention_report import PolicyRestore
 from millstream_operator.objects.naming import Owner
 from millstream_operator.reconcile.observed import Body
-from millstream_operator.reconcile.outcome import Note, Ref
+from millstream_operator.reconcile.outcome import Note, Ref, RestoreFacts
 from millstream_operator.reconcile.runs import RunState, finished_newest_first, runs_among
 
 _MESSAGE_LIMIT = 600  # characters
@@ -22,6 +22,7 @@ class Restored:
 
     last: PolicyRestore | None
     notes: tuple[Note, ...] = ()
+    facts: tuple[RestoreFacts, ...] = ()
     gone: tuple[Ref, ...] = ()  # beyond the history
 
 
@@ -37,6 +38,7 @@ def restored(owner: Owner, history: History, last: PolicyRestore | None, bodies:
     return Restored(
         new[-1] if new else last,
         tuple(_note(item) for item in new),
+        tuple(RestoreFacts(item.outcome) for item in new),
         tuple(Ref("PipelineRun", owner.namespace, run.name, run.uid) for run in gone),
     )
 

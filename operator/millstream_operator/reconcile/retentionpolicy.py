@@ -146,7 +146,7 @@ def _conclude(policy: _Policy) -> Outcome:
             *retained.turned(policy.before.conditions, [item for item in told if item.reason != standing.reason]),
             *_told(policy, start, superseded),
         ),
-        counted=policy.read.facts,
+        counted=(*policy.read.facts, *back.facts),
         requeue_s=_SECRET_WAIT_S if lacks_secret else None,
     )
 

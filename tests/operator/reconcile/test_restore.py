@@ -13,6 +13,7 @@ from api.policies import ARCHIVE, SECRET, ended, env, made, view
 from millstream_api import RunReport, StreamReport
 from millstream_operator.reconcile import pipelinerun, retentionpolicy
 from millstream_operator.reconcile.observed import Context, PolicyView, RunView
+from millstream_operator.reconcile.outcome import RestoreFacts
 
 RANGE = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-03-01", "into": "court"}
 SPEC = {"policyRef": {"name": "keep"}, "trigger": "restore", "restore": RANGE}
@@ -127,6 +128,11 @@ def test_the_policy_says_how_its_newest_restore_went(ctx: Context) -> None:
         ("Warning", "RestoreFailed", "restore two: raw.flights: the archive does not match")
     ]
     again = retentionpolicy.reconcile(replace(policy(**around), body=with_status(after.status)), ctx)
+    assert [outcome.counted for outcome in (first, after, again)] == [
+        (RestoreFacts("Succeeded"),),
+        (RestoreFacts("ChecksFailed"),),
+        (),
+    ]
     assert (again.status, again.notes) == (after.status, ())
     gone = retentionpolicy.reconcile(replace(policy(), body=with_status(after.status)), ctx)
     assert gone.status == after.status  # what was told stays when the run is deleted
