@@ -46,6 +46,8 @@ class Erasing:
     store: ArchiveStore | None
     now: datetime
     _found: list[Found] | None = None
+    _stood: object = None
+    """The partitions and records that were there when it looked."""
 
     @property
     def wanted(self) -> list[Erasure]:
@@ -72,8 +74,18 @@ class Erasing:
             cut = (facts.column, facts.kind, zone)
             conditions = [checked(self.ddl, self.table, item, self.spec.holds, cut) for item in self.wanted]
             search = Search(self.ddl, self.policy, self.table, self.store)
+            self._stood = self._standing(facts)
             self._found = [search.go(condition, facts.column) for condition in conditions]
         return self._found
+
+    def look_again_if_changed(self, facts: TableFacts) -> None:
+        """Forget what was found, where another run has changed the table since."""
+        if self._found is not None and self._stood != self._standing(facts):
+            self._found = None
+
+    def _standing(self, facts: TableFacts) -> object:
+        known = frozenset((record.id, record.state) for record in records.retired(self.ddl, self.table))
+        return frozenset(part.name for part in facts.partitions), known
 
     def go(self, facts: TableFacts, zone: ZoneInfo) -> int:
         """Erase all that is due, and return how many erasures were. DataError where something could not be judged."""

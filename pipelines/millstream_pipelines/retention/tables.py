@@ -18,7 +18,7 @@ from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.dependence import standing
 from millstream_pipelines.retention.erasing import Erasing
-from millstream_pipelines.retention.facts import Partition, TableFacts, table_facts
+from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.leaving import DIFFERS, Leaving
 from millstream_pipelines.retention.ownable import refuse
 from millstream_pipelines.retention.planning import (
@@ -34,10 +34,9 @@ from millstream_pipelines.retention.planning import (
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.sessions import Sessions
 from millstream_pipelines.retention.spans import Span, Value, parsed, spelled
+from millstream_pipelines.retention.state import facts_of, state_of, steadily
 from millstream_pipelines.retention.store import ArchiveStore
-from millstream_pipelines.sizes import size_of
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
-from millstream_pipelines.warehouses.names import quote, quote_table
 
 _DONE = {
     "create": "made", "detach": "detached", "archive": "archived and verified", "drop": "dropped",
@@ -74,9 +73,8 @@ class TableRun:
     def plan(self) -> list[Planned]:
         """Look, and return what is due. ConfigurationError where the table is none that a policy can own."""
         claims.refuse_other(self.ddl, self.chosen.name, self.policy, self.spec.former_names)
-        return [
-            replace(step, blocked_by=step.blocked_by or self._refused.get(_key(step), "")) for step in self._planned()
-        ]
+        steps = steadily(self._planned)
+        return [replace(step, blocked_by=step.blocked_by or self._refused.get(_key(step), "")) for step in steps]
 
     def drops(self, planned: Sequence[Planned]) -> frozenset[str]:
         """Return the tables that a run drops which carries out these steps without a person's approval."""
@@ -86,8 +84,7 @@ class TableRun:
         return frozenset(step.partition for step in planned if step.step in steps and not step.blocked_by)
 
     def _facts(self) -> TableFacts:
-        by = self.chosen.by
-        return table_facts(self.ddl, self.chosen.name, by.time_as if by is not None else None)
+        return facts_of(self.ddl, self.chosen)
 
     def _planned(self) -> list[Planned]:
         facts = self._facts()
@@ -103,7 +100,7 @@ class TableRun:
             return timescale.plan(self.ddl, facts, self.chosen.keep.age, self.spec, self.now)
         later = [] if self.done["convert"] else turning.planned_split(self.ddl, facts.name, by, self.spec, self.now)
         try:
-            state = self._state(facts)
+            state = state_of(self.ddl, facts, self.chosen, self.spec)
             steps = plan_table(state, self.spec, self.now)
             refuse_unkept(state, self.spec)
             steps = told(self.ddl, facts, [*steps, *later], self.before)
@@ -119,6 +116,7 @@ class TableRun:
                 claims.claim(self.ddl, self.chosen.name, self.policy, self.spec.former_names)
                 self._leaving().tidy(self.chosen.name)
                 self.told += unfinished.removed(self.ddl, self.chosen.name)
+                self._erasing.look_again_if_changed(self._facts())
                 tried: set[tuple[Any, ...]] = set()
                 self._remember()
                 while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:
@@ -181,38 +179,6 @@ class TableRun:
             waiting=sum(item.state in ("retiring", "detached") for item in known) if self.store is not None else 0,
             verify_failures=int(self.failure is not None and self.failure.reason in DIFFERS),
         )
-
-    def _state(self, facts: TableFacts) -> TableState:
-        if self.chosen.keep.rows is not None:
-            facts = self._counted(facts)
-        newest = self._largest(facts.name, facts.column, facts) if facts.kind == "integer" else None
-        seen = {
-            item.name: self._largest(item.name, item.column, facts)
-            for item in self.spec.dependents
-            if item.table == facts.name
-        }
-        return TableState(
-            facts, records.retired(self.ddl, facts.name), self.chosen.by, self.chosen.keep, newest, seen,
-            self._over_bytes(), records.restored(self.ddl, facts.name),
-        )  # fmt: skip
-
-    def _counted(self, facts: TableFacts) -> TableFacts:
-        """Let PostgreSQL look at partitions that it knows nothing of: a limit of rows rests on its estimate."""
-        unknown = [part.name for part in facts.partitions if not part.is_counted]
-        for name in unknown:
-            self.ddl.alone(f"analyzing {name}", f"ANALYZE {quote_table(name)}", (quote_table(name),))
-        return self._facts() if unknown else facts
-
-    def _largest(self, table: str, column: str, facts: TableFacts) -> Value | None:
-        found = self.ddl.rows(f"SELECT max({quote(column)})::text FROM {quote_table(table)}")[0][0]
-        return None if found is None else parsed(found, facts.kind)
-
-    def _over_bytes(self) -> int:
-        keep = self.chosen.keep
-        if keep.disk_pressure is None or keep.disk_size is None:
-            return 0
-        size = int(self.ddl.rows("SELECT pg_database_size(current_database())")[0][0])
-        return size - size_of(keep.disk_size) * int(keep.disk_pressure.rstrip("%")) // 100
 
     def _may(self, step: Planned, approved: bool) -> bool:
         if step.step == "convert":  # blocked, it says so by failing
