@@ -125,7 +125,7 @@ class Life:
 
     def _twins(self) -> None:
         """Two runs at the same time, one killed: the other one works, or leaves the table alone."""
-        for _ in range(3):
+        for _ in range(6):
             killed, other = self._place.start(), self._place.start()
             self._killed_soon(killed)
             assert other.end() in (0, 75), other.log()
@@ -192,6 +192,7 @@ class Life:
         where = f"mod(id, 11) = {self._chance.randrange(11)} AND (id < {last - 3 * BACK} OR id > {LOADED_FROM})"
         counted = self.whereabouts.matching(where)
         self._place.erasures.append(where)
+        self._place.later(24)  # so that ranges leave by the same runs
         self._under_fire(ERASE, 1)
         self._under_fire(("superseded",), 1, holds=[{"name": "case", "table": TABLE, "to": self._day(-5)}])
         self._finished()

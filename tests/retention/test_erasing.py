@@ -203,6 +203,15 @@ def test_rows_that_were_set_aside(flights: Postgres) -> None:
     assert done(carried_out(flights, spec(keep={}, delete=[SEVEN]))) == "nothing was due"
 
 
+def test_an_erasure_on_the_day_of_the_drop(flights: Postgres, tmp_path: Path) -> None:
+    done(carried_out(flights, spec(tmp_path)))
+    report = carried_out(flights, spec(tmp_path, delete=[SEVEN]), LATER)
+    assert done(report) == "raw.flights: 1 erasures carried out, 3 dropped"
+    assert (receipt(report).archived_rows, archived(tmp_path, "tail = 'N7'"), archived(tmp_path)) == (3, 0, 297)
+    back = {"table": TABLE, "from": "2013-08-01", "to": "2013-11-01"}
+    assert "297 rows" in done(carried_out(flights, spec(tmp_path), LATER, restore=back))
+
+
 def test_an_archive_from_before_a_column_is_named(flights: Postgres, tmp_path: Path) -> None:
     done(carried_out(flights, spec(tmp_path)))
     done(carried_out(flights, spec(tmp_path), LATER))

@@ -84,8 +84,9 @@ class Erasing:
             self._found = None
 
     def _standing(self, facts: TableFacts) -> object:
-        known = frozenset((record.id, record.state) for record in records.retired(self.ddl, self.table))
-        return frozenset(part.name for part in facts.partitions), known
+        known = [*records.retired(self.ddl, self.table), *records.restored(self.ddl, self.table)]
+        away = frozenset((record.id, record.state, record.manifest) for record in known)
+        return frozenset(part.name for part in facts.partitions), away
 
     def go(self, facts: TableFacts, zone: ZoneInfo) -> int:
         """Erase all that is due, and return how many erasures were. DataError where something could not be judged."""

@@ -19,20 +19,21 @@ from millstream_pipelines.sizes import size_of
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 Seen = TypeVar("Seen")
-_LOOKS = 3
 _NO_SUCH_TABLE = "42P01"
 
 
 def steadily(look: Callable[[], Seen]) -> Seen:
-    """Look, and again where a table went in the middle of it. One that never was is not there the last time either."""
-    for _ in range(_LOOKS - 1):
+    """Look, and again where a table went in the middle of it. One that is missed twice was never there."""
+    missed = ""
+    while True:
         try:
             return look()
         except MillstreamError as error:
             cause = error.__cause__
-            if not isinstance(cause, psycopg2.Error) or cause.pgcode != _NO_SUCH_TABLE:
+            is_gone = isinstance(cause, psycopg2.Error) and cause.pgcode == _NO_SUCH_TABLE
+            if not is_gone or str(error) == missed:
                 raise
-    return look()
+            missed = str(error)
 
 
 def facts_of(ddl: Ddl, chosen: Chosen) -> TableFacts:

@@ -123,6 +123,8 @@ class TableRun:
                     for step in steps:
                         tried.add(_key(step))
                         self._try(step)
+                        if step.step == "erase":  # archives were written anew, which further steps rely on
+                            break
                 self._erasing.settle(self._facts(), zone_of(self.chosen.by))
                 self._leaving().tidy(self.chosen.name)
                 self._look_back()
