@@ -239,6 +239,12 @@ KINDS: tuple[Kind, ...] = (
                 ("has(self.name) != (has(self.schema) || has(self.tag))", "give name, or else schema, tag or both"),
             ),
             "keep": (("has(self.diskPressure) == has(self.diskSize)", "diskPressure and diskSize go together"),),
+            "archive": (
+                (
+                    "!has(self.volumeClaim) || self.url.startsWith('file:///')",
+                    "volumeClaim is mounted at the folder of url: give one such as file:///archive",
+                ),
+            ),
             "holds[]": ((f"!has(self.from) || !has(self.to) || ({_FORWARD})", "from must be before to"),),
         },
     ),

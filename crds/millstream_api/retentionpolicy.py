@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from millstream_api.bounds import refuse_backwards
-from millstream_api.meta import ApiModel, ObjectRef, PodOverrides, SecretRef
+from millstream_api.meta import ApiModel, ObjectRef, PodOverrides, ResourceName, SecretRef
 from millstream_api.pipeline import History
 from millstream_api.schedule import ZONE_PATTERN, Cron, known_zone
 from millstream_api.stream import Duration, Identifier, TableName, Tag
@@ -32,6 +34,8 @@ TimeAs = Literal["seconds", "milliseconds", "microseconds", "yyyymmdd", "yyyymm"
 
 
 _SHOWN = 5  # tables named in a message
+_FOLDER = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_TAKEN = ("bin", "dev", "etc", "lib", "lib64", "millstream", "opt", "proc", "sbin", "sys", "tmp", "usr")
 
 
 def _full(name: str) -> str:
@@ -150,8 +154,34 @@ class Archive(ApiModel):
     secret_ref: SecretRef | None = Field(
         default=None, description="Secret with `accessKeyId` and `secretAccessKey`, or `serviceAccountKey`."
     )
+    volume_claim: ResourceName | None = Field(
+        default=None,
+        description="PersistentVolumeClaim in the same namespace, which pods mount at the folder of `url`: on a "
+        "cluster `file:///archive` needs one. The command mounts nothing.",
+    )
     format: Literal["parquet"] = Field(default="parquet", description="File format.")
     keep: ArchiveKeep | None = Field(default=None, description="How long archives stay; empty means for ever.")
+
+    @property
+    def mount_path(self) -> str:
+        """Where pods mount `volume_claim`."""
+        return urlsplit(self.url).path.rstrip("/")
+
+    @model_validator(mode="after")
+    def _mounted_where_it_can_be(self) -> Self:
+        if self.volume_claim is None:
+            return self
+        if not self.url.startswith("file:///") or not _FOLDER.fullmatch(self.mount_path):
+            raise ValueError(
+                f"`volumeClaim` is mounted at the folder of `url`, and '{self.url}' names none for it: "
+                "give one such as file:///archive"
+            )
+        if (top := self.mount_path.split("/")[1]) in _TAKEN:
+            raise ValueError(
+                f"`volumeClaim` would be mounted at '{self.mount_path}', and a run's pod needs its own '/{top}': "
+                "give another `url`, such as file:///archive"
+            )
+        return self
 
 
 class Hold(ApiModel):

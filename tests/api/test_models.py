@@ -139,6 +139,24 @@ def test_a_hold_of_an_own_table_is_accepted(table: str) -> None:
     assert spec.holds[0].table == table
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("s3://cold/dw", "'s3://cold/dw' names none for it: give one such as file:///archive"),
+        ("./cold", "'./cold' names none for it"),
+        ("file:////", "names none for it"),
+        ("file:///archive/../etc", "names none for it"),
+        ("file:///usr/archive", "mounted at '/usr/archive', and a run's pod needs its own '/usr'"),
+        ("file:///tmp/", "mounted at '/tmp', and a run's pod needs its own '/tmp'"),
+    ],
+)
+def test_a_volume_is_mounted_at_a_folder_of_its_own(url: str, words: str) -> None:
+    archive = {"url": url, "volumeClaim": "cold"}
+    with pytest.raises(ValidationError) as refusal:
+        RetentionPolicySpec.model_validate({"warehouseRef": {"name": "dw"}, "tables": OWN, "archive": archive})
+    assert words in str(refusal.value)
+
+
 def test_a_restore_stretches_forward() -> None:
     with pytest.raises(ValidationError, match="`from` must be before `to`"):
         Restore.model_validate({"table": "raw.flights", "from": "2013-04-01", "to": "2013-03-01"})

@@ -100,6 +100,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Pipeline", pipeline_spec(schedule={"cron": "0 * * * *", "timeZone": "../etc"}), "spec.schedule.timeZone"),
     ("Pipeline", pipeline_spec(retries={"limit": 99}), "spec.retries.limit"),
     ("Pipeline", pipeline_spec(pod={"memory": "lots"}), "spec.pod.memory"),
+    (
+        "RetentionPolicy",
+        retention_spec(archive={"url": "s3://cold/dw", "volumeClaim": "cold"}),
+        "volumeClaim is mounted at the folder of url",
+    ),
     ("RetentionPolicy", retention_spec(keep={"diskPressure": "85%"}), "diskPressure and diskSize go together"),
     ("RetentionPolicy", retention_spec(tables=[{"pattern": "*"}]), "give name, or else schema, tag or both"),
     ("RetentionPolicy", retention_spec(tables=[{"name": "t", "tag": "x"}]), "give name, or else schema, tag or both"),

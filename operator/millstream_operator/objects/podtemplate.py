@@ -32,6 +32,7 @@ class PodRequest:
     plan: str
     labels: dict[str, str]
     secrets: dict[str, str] = field(default_factory=dict)  # role (source, warehouse, archive) → Secret
+    claims: dict[str, str] = field(default_factory=dict)  # folder → PersistentVolumeClaim
     env: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     overrides: PodOverrides = field(default_factory=PodOverrides)
@@ -94,6 +95,7 @@ def _container(request: PodRequest, defaults: RunnerDefaults) -> dict[str, Any]:
                 {"name": f"secret-{role}", "mountPath": f"{SECRETS_DIR}/{role}", "readOnly": True}
                 for role in sorted(request.secrets)
             ),
+            *({"name": f"claim-{number}", "mountPath": path} for number, path in enumerate(sorted(request.claims))),
         ],
     }
 
@@ -122,5 +124,9 @@ def _volumes(request: PodRequest) -> list[dict[str, Any]]:
         *(
             {"name": f"secret-{role}", "secret": {"secretName": name, "defaultMode": 0o440}}
             for role, name in sorted(request.secrets.items())
+        ),
+        *(
+            {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": name}}
+            for number, (_, name) in enumerate(sorted(request.claims.items()))
         ),
     ]

@@ -60,6 +60,12 @@ def mounted_secrets(plan: RunPlan) -> dict[str, str]:
     return secrets | ({"archive": archive.secret_ref.name} if archive is not None and archive.secret_ref else {})
 
 
+def mounted_claims(plan: RunPlan) -> dict[str, str]:
+    """Return folder → PersistentVolumeClaim for the pod."""
+    archive = plan.policy.archive if plan.policy is not None else None
+    return {archive.mount_path: archive.volume_claim} if archive is not None and archive.volume_claim else {}
+
+
 def configuration(plan: RunPlan, source: Body, warehouse: Body) -> str:
     """Return the fingerprint of everything a person may change to mend a wrong configuration."""
     versions = [str(body.get("status", {}).get("secretVersion", "")) for body in (source, warehouse)]

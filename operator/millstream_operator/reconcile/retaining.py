@@ -27,8 +27,12 @@ _USUAL = RetentionOptions()
 
 def refusal(spec: RetentionPolicySpec, view: PolicyView) -> policies.Blocker | None:
     """Return what only another spec mends: an archive that would not outlive its run, a Warehouse of the wrong type."""
-    if spec.archive is not None and not spec.archive.url.startswith(LASTING):
-        text = f"'{spec.archive.url}' is a folder of the run's pod and goes with it; name a bucket, such as s3://bucket/prefix"
+    archive = spec.archive
+    if archive is not None and archive.volume_claim is None and not archive.url.startswith(LASTING):
+        text = (
+            f"'{archive.url}' is a folder of the run's pod and goes with it; name a bucket, such as "
+            "s3://bucket/prefix, or a PersistentVolumeClaim (spec.archive.volumeClaim)"
+        )
         return policies.Blocker(conditions.INVALID_SPEC, f"spec.archive.url: {text}")
     kind = view.warehouse["spec"].get("type", "") if view.warehouse is not None else PARTITIONED[0]
     if kind in PARTITIONED:
@@ -91,6 +95,7 @@ def retain_job_spec(
         plan=plan_name(policy, plan),
         labels=labels(owner, DRY_RUN_ROLE if options.dry_run else RUN_ROLE),
         secrets=plans.mounted_secrets(plan),
+        claims=plans.mounted_claims(plan),
         env=options.environment(),
         overrides=spec.pod or PodOverrides(),
     )

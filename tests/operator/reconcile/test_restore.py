@@ -43,6 +43,18 @@ def test_a_restore_is_a_job_of_the_policys_plan(ctx: Context) -> None:
     assert conditions(outcome)["Ready"] == ("Unknown", "Running")
 
 
+def test_runs_and_restores_mount_the_archives_volume(ctx: Context) -> None:
+    spec = retention_spec(archive={"url": "file:///archive/dw/", "volumeClaim": "cold"})
+    restored = pipelinerun.reconcile(RunView(back(), policy=view(spec)), ctx)
+    _, cron, _, dry_run = retentionpolicy.reconcile(view(spec), ctx).apply
+    for found in (made(restored)["spec"], dry_run["spec"], cron["spec"]["jobTemplate"]["spec"]):
+        pod = found["template"]["spec"]
+        volume = next(item for item in pod["volumes"] if "persistentVolumeClaim" in item)
+        assert volume["persistentVolumeClaim"] == {"claimName": "cold"}
+        mounts = {item["name"]: item["mountPath"] for item in pod["containers"][0]["volumeMounts"]}
+        assert mounts[volume["name"]] == "/archive/dw"
+
+
 def test_its_rows_are_in_the_status(ctx: Context) -> None:
     started = pipelinerun.reconcile(RunView(back(), policy=policy()), ctx).status
     totals = StreamReport(name="", read=120, loaded=120)

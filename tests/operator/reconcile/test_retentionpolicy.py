@@ -137,7 +137,7 @@ def test_what_a_policy_waits_for(ctx: Context, around: dict[str, Any], reason: s
             retention_spec(archive={"url": "file:///tmp/cold"}),
             WAREHOUSE,
             "InvalidSpec",
-            "spec.archive.url: 'file:///tmp/cold' is a folder of the run's pod and goes with it; name a bucket",
+            "and goes with it; name a bucket, such as s3://bucket/prefix, or a PersistentVolumeClaim (spec.archive.vol",
         ),
         (retention_spec(archive={"url": "./cold"}), WAREHOUSE, "InvalidSpec", "spec.archive.url: './cold' is a folder"),
     ],
