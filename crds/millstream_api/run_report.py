@@ -5,16 +5,21 @@ The limit is Kubernetes' own for /dev/termination-log (4096 bytes). Details stay
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from millstream_api.datasource import StreamStatus
 from millstream_api.meta import StatusModel
 from millstream_api.retention_report import RetentionReport
 
 MAX_REPORT_BYTES = 4096
+_PACKED = "retentionPacked"
+_MAX_UNPACKED_BYTES = 40 * 1024  # fifty tables and fifty steps are some 30 KiB; it becomes a part of a status
 
 
 class ExitCode(IntEnum):
@@ -106,22 +111,46 @@ class RunReport(StatusModel):
     retention: RetentionReport | None = Field(default=None, description="What a run of a policy found and did.")
     metadata_version: int | None = Field(default=None, description="Version of a probed `_millstream` schema.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _unpacked(cls, told: Any) -> Any:
+        """Unpack what `fitted` has packed. ValueError when it is damaged."""
+        if not isinstance(told, dict) or _PACKED not in told:
+            return told
+        try:
+            engine = zlib.decompressobj()
+            text = engine.decompress(base64.b64decode(told[_PACKED]), _MAX_UNPACKED_BYTES)
+            return {**told, "retention": json.loads(text)}
+        except (zlib.error, TypeError) as error:
+            raise ValueError(f"{_PACKED} cannot be unpacked: {error}") from error
+
     def fitted(self, limit_bytes: int = MAX_REPORT_BYTES) -> bytes:
         """Return the report as JSON of at most `limit_bytes`: passed checks stay in the warehouse, then details
-        go, the totals and the message stay."""
+        go, the totals and the message stay. What a policy's run tells is packed (zlib, base64) where that makes it fit.
+        """
         report = self.model_copy(deep=True)
         report.message = _clipped(report.message, 1000)
         report.drift_count = max(report.drift_count, len(report.drift))
         report.checks = [check for check in report.checks if check.outcome != "passed"]
-        while len(raw := report.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()) > (
-            limit_bytes
-        ):
+        while len(raw := _json(report)) > limit_bytes and len(raw := _packed(report, raw)) > limit_bytes:
             if not _shrink(report):
                 kept = {
                     name: getattr(report, name) for name in ("exit_code", "reason", "totals", "shards", "published")
                 }
                 return RunReport(**kept, message=_clipped(report.message, 300)).fitted(limit_bytes)
         return raw
+
+
+def _json(report: StatusModel) -> bytes:
+    return report.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
+
+
+def _packed(report: RunReport, raw: bytes) -> bytes:
+    if report.retention is None or len(told := _json(report.retention)) > _MAX_UNPACKED_BYTES:
+        return raw
+    packed = base64.b64encode(zlib.compress(told, 9)).decode()
+    rest = json.loads(_json(report.model_copy(update={"retention": None})))
+    return json.dumps({**rest, _PACKED: packed}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _clipped(text: str, limit: int) -> str:

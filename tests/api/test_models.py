@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -93,8 +94,7 @@ def test_long_drift_fits_a_termination_message_and_is_still_counted() -> None:
 
 def test_a_policy_of_many_tables_fits_and_keeps_its_sums_and_its_failures() -> None:
     tables = [
-        TableReport(name=f"raw.t{n}", outcome="done", live=10, dropped_bytes=3, message="1 partition dropped" * 3)
-        for n in range(50)
+        TableReport(name=f"raw.t{n}", outcome="done", live=10, dropped_bytes=3, message=noise(n)) for n in range(50)
     ]
     tables[49] = TableReport(name="raw.bad", outcome="failed", message="2 rows differ", live=10)
     made = [PlannedStep(table=f"raw.t{n}", step="create") for n in range(50)]
@@ -108,6 +108,29 @@ def test_a_policy_of_many_tables_fits_and_keeps_its_sums_and_its_failures() -> N
     assert told.tables[0].name == "raw.bad"
     assert 10 < len(told.tables) < 50
     assert (told.summed().live, told.summed().dropped_bytes, told.summed().outcome) == (500, 147, "failed")
+
+
+def test_fifty_tables_and_what_comes_next_are_told() -> None:
+    tables = [
+        TableReport(name=f"raw.flights_{n}", outcome="done", message="1 made, 1 dropped", live=16, archived=120 + n,
+                    dropped=119, horizon="2026-07-01 04:00:00+00", oldest="2025-02-01 05:00:00+00",
+                    archived_bytes=123456789012 + n * 7919191, verified_at=f"2026-03-01T02:{n:02}:11Z")
+        for n in range(50)
+    ]  # fmt: skip
+    plan = [PlannedStep(table=table.name, step="drop", partition=f"{table.name}_p20250101") for table in tables]
+    raw = RunReport(exit_code=0, reason="X", retention=RetentionReport(tables=tables, plan=plan)).fitted()
+    assert len(raw) <= 4096
+    assert RunReport.model_validate_json(raw).retention == RetentionReport(tables=tables, plan=plan)
+
+
+@pytest.mark.parametrize("packed", ["", "x", "AAAA", "eJw=", "eJwrSS0uAQAEXQHB", 7])
+def test_a_packed_report_that_is_damaged_is_refused(packed: object) -> None:
+    with pytest.raises(ValidationError):
+        RunReport.model_validate({"exitCode": 0, "reason": "X", "retentionPacked": packed})
+
+
+def noise(seed: int) -> str:
+    return hashlib.sha512(str(seed).encode()).hexdigest()  # nothing packs it to less than half
 
 
 OWN = [{"name": "raw.flights"}, {"schema": "logs", "pattern": "events_*"}, {"name": "bare"}]
