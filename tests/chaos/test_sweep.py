@@ -198,6 +198,7 @@ def test_killed_in_mid_sweep(stream: dict[str, Any], at: str, place: Place) -> N
     place.database.execute(f"UPDATE items SET gone = true, rev = rev + {ROWS} WHERE id % 10 = 2")
     nth = 2 if at == "ledger-entered" else 1  # first the marked rows are committed
     assert place.start("second", f"{at}:{nth}:kill").end() == -9
+    let_end(place.database.execute)
     assert place.run("second")["exitCode"] == 0
     assert place.left() == []
     taken = "SELECT sum(deleted), sum(read), sum(loaded) FROM _millstream.ledger"

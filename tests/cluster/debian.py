@@ -52,7 +52,7 @@ def _install(packages: list[str]) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with _no_services():
         for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            command = ["apt-get", "-qq", *arguments]
+            command = ["apt-get", "-qq", "-o", "Acquire::Retries=5", *arguments]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise ClusterError(f"`{' '.join(command)}` failed: {done.stderr.strip()[-1000:]}")

@@ -43,7 +43,9 @@ class Kubectl:
     def delete(self, kind: str, name: str, namespace: str | None = None, *, wait: bool = True) -> None:
         self("delete", kind, name, *_in(namespace), "--ignore-not-found", f"--wait={str(wait).lower()}")
 
-    def wait(self, kind: str, name: str, condition: str, namespace: str | None = None, timeout_s: float = 60.0) -> None:
+    def wait(
+        self, kind: str, name: str, condition: str, namespace: str | None = None, timeout_s: float = 180.0
+    ) -> None:
         """Wait, in kubectl's words, for `condition=Complete`, `delete` or `jsonpath={.status.phase}=Running`."""
         flags = [f"--for={condition}", f"--timeout={timeout_s:.0f}s"]
         self("wait", f"{kind}/{name}", *flags, *_in(namespace), timeout_s=timeout_s + 10)

@@ -101,7 +101,7 @@ def _cable(run_: Run, init: Started) -> None:
 def _services(run_: Run, init: Started, tools: dict[str, Path]) -> None:
     folder = run_.folder
     _start(run_, init, "containerd", ["containerd", f"--config={folder}/containerd.toml"])
-    wait_until(lambda: _answers(run_), "containerd", 30, needs=[run_.processes[-1]], logs=run_.logs)
+    wait_until(lambda: _answers(run_), "containerd", 120, needs=[run_.processes[-1]], logs=run_.logs)
     kubelet = [f"--config={folder}/kubelet.json", f"--kubeconfig={folder}/kubelet.kubeconfig"]
     own = [f"--hostname-override={NODE_NAME}", f"--node-ip={run_.addresses.node}", f"--root-dir={folder}/kubelet"]
     _start(run_, init, "kubelet", [tools["kubelet"], *kubelet, *own])
@@ -138,7 +138,7 @@ def _pause_archive(program: Path) -> Path:
 
 def _await_ready(plane: ControlPlane) -> None:
     needs = [process for process in plane.run.processes if process.name in _PROGRAMS]
-    wait_until(lambda: _node_ready(plane), "the node", 60, needs=needs, logs=plane.run.logs)
+    wait_until(lambda: _node_ready(plane), "the node", 120, needs=needs, logs=plane.run.logs)
 
 
 def _node_ready(plane: ControlPlane) -> bool:

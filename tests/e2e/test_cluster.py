@@ -167,6 +167,8 @@ def test_example_runs_on_the_cluster(warehouse: Place, folder: str) -> None:
             item["metadata"]["name"] = prefix + item["metadata"]["name"]
         if item["kind"] == "Pipeline":
             item["spec"]["sourceRef"]["name"] = prefix + item["spec"]["sourceRef"]["name"]
+            if "schedule" in item["spec"]:  # whose time may come now, and take the rows
+                item["spec"]["schedule"]["cron"] = "0 0 1 1 *"
     place.apply(*objects)
     named = [(item["kind"].lower(), item["metadata"]["name"]) for item in objects if item["kind"] != "Secret"]
     for kind, name in named:

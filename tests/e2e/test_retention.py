@@ -93,14 +93,17 @@ def test_rows_leave_with_approval_and_come_back(kept: Place) -> None:
     assert (partitions(place), planned.get("digest", "")) == (4, "")  # the plan alone changed nothing
 
     run(place, "one")
-    assert {"live": 5, "archived": 3, "dropped": 0}.items() <= status(place).items(), status(place)
+    made = partitions(place)
+    assert made in (5, 6)  # a month more where one ends meanwhile
+    assert {"live": made, "archived": 3, "dropped": 0}.items() <= status(place).items(), status(place)
     assert condition(place, "Archived") == ("True", "ArchivesVerified")
     place.wait("retentionpolicy", "kept", 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}=AwaitingApproval')
     annotate(place, "approve=000000000000")
     place.wait("retentionpolicy", "kept", 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}=ApprovalRefused')
     annotate(place, f"approve={status(place)['plan']['digest']}")
     place.wait("retentionpolicy", "kept", "jsonpath={.status.dropped}=3")
-    assert (status(place)["lastRun"]["outcome"], partitions(place)) == ("Succeeded", 5)
+    assert status(place)["lastRun"]["outcome"] == "Succeeded"
+    assert partitions(place) >= made
     assert place.rows("SELECT count(*) FROM kept.flights") == [(0,)]
 
     restore = {"table": "kept.flights", "from": "2013-08-01", "to": "2013-10-01"}

@@ -67,7 +67,7 @@ def serving() -> Iterator[GCS]:
         front = Front(port, emulator, folder / "public.pem")
         thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         try:
-            wait_until(lambda: _answers(emulator), "the GCS server", 15, needs=[process], logs=folder)
+            wait_until(lambda: _answers(emulator), "the GCS server", 120, needs=[process], logs=folder)
             thread.start()
             yield GCS(port, emulator, account(key), front)
             front.shutdown()

@@ -13,7 +13,11 @@ from cluster import debian
 from cluster.processes import free_port, run, start, stop, wait_until
 from servers.folders import server_folder
 
-_PACKAGES = {"mariadbd": "mariadb-server-core", "mariadb-install-db": "mariadb-server-core"}
+_PACKAGES = {
+    "mariadbd": "mariadb-server-core",
+    "mariadb-install-db": "mariadb-server-core",
+    "my_print_defaults": "mariadb-client-core",  # called by mariadb-install-db, not needed by its package
+}
 _USER = "millstream"
 
 
@@ -88,7 +92,7 @@ def serving(listen: str = "0.0.0.0") -> Iterator[MariaDB]:
         ]  # fmt: skip
         process = start("mariadb", command, folder / "mariadb.log", tied=True, cwd=folder)
         try:
-            wait_until(lambda: _answers(server), "the MariaDB server", 30, needs=[process], logs=folder)
+            wait_until(lambda: _answers(server), "the MariaDB server", 120, needs=[process], logs=folder)
             yield server
         finally:
             stop([process], grace_s=2)

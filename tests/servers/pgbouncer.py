@@ -34,7 +34,7 @@ def pooling(server: Postgres, mode: str, **settings: str) -> Iterator[Postgres]:
         process = start("pgbouncer", command, folder / "pgbouncer.log", tied=True, cwd=folder)
         front = replace(server, port=port)
         try:
-            wait_until(lambda: answers(front), "PgBouncer", 15, needs=[process], logs=folder)
+            wait_until(lambda: answers(front), "PgBouncer", 120, needs=[process], logs=folder)
             yield front
         finally:
             stop([process], grace_s=0.2)

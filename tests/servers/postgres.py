@@ -120,7 +120,7 @@ def _running(listen: str, settings: dict[str, str], release: Path | None = None)
 
         def begin() -> None:
             running[:] = [start("postgres", command, folder / "postgres.log", tied=True, cwd=folder)]
-            wait_until(lambda: answers(server), "PostgreSQL", 30, needs=running, logs=folder)
+            wait_until(lambda: answers(server), "PostgreSQL", 120, needs=running, logs=folder)
 
         def crash(number: signal.Signals) -> None:
             os.kill(running[0].pid, number)

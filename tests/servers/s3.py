@@ -46,7 +46,7 @@ def serving(listen: str = "0.0.0.0") -> Iterator[S3]:
         command = [program, *credentials, "--port", f"{listen}:{server.port}", "--quiet", "posix", buckets]
         process = start("s3", [str(word) for word in command], folder / "s3.log", tied=True, cwd=folder)
         try:
-            wait_until(lambda: _answers(server), "the S3 server", 15, needs=[process], logs=folder)
+            wait_until(lambda: _answers(server), "the S3 server", 120, needs=[process], logs=folder)
             yield server
         finally:
             stop([process], grace_s=0.5)

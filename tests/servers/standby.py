@@ -24,7 +24,7 @@ def following(primary: Postgres, **settings: str) -> Iterator[Postgres]:
         command = [*unprivileged(), programs() / "postgres", "-D", data, *flags]
         process = start("standby", command, folder / "standby.log", tied=True, cwd=folder)
         try:
-            wait_until(lambda: answers(replica), "the replica", 30, needs=[process], logs=folder)
+            wait_until(lambda: answers(replica), "the replica", 120, needs=[process], logs=folder)
             yield replica
         finally:
             stop([process], grace_s=1.0)

@@ -71,14 +71,14 @@ def test_scheduled_job_is_adopted_and_reported(flights: Cluster) -> None:
     status = flights.status("pipeline", "flights")
     assert (status["rowsLoadedTotal"], status["quality"], status["activeRuns"]) == (42, "2/2", [])
     assert (status["lastRun"]["outcome"], status["guarantee"]) == ("Succeeded", "exactly-once")
-    metrics = flights.processes[0].metrics()
     where = f'namespace="{flights.namespace}",pipeline="flights"'
-    assert (
-        f'millstream_runs_total{{namespace="{flights.namespace}",outcome="Succeeded",pipeline="flights"}} 1.0'
-        in metrics
-    )
-    assert f'millstream_rows_total{{{where},stage="loaded"}} 42.0' in metrics
-    assert f"millstream_quality_score{{{where}}} 1.0" in metrics
+    outcome = f'namespace="{flights.namespace}",outcome="Succeeded",pipeline="flights"'
+    for line in (
+        f"millstream_runs_total{{{outcome}}} 1.0",
+        f'millstream_rows_total{{{where},stage="loaded"}} 42.0',
+        f"millstream_quality_score{{{where}}} 1.0",
+    ):  # counted after the status is written
+        eventually(lambda line=line: line in flights.processes[0].metrics(), line)
 
 
 def test_deleting_a_scheduled_run_deletes_its_job(flights: Cluster) -> None:
@@ -172,7 +172,8 @@ def test_deletion_leaves_nothing_behind(flights: Cluster) -> None:
         flights.none_left(kind, "app.kubernetes.io/managed-by=millstream")
     for kind in ("pipeline", "pipelinerun", "datasource", "warehouse"):
         flights.none_left(kind)
-    assert "flights" not in flights.processes[0].metrics()
+    scraped = flights.processes[0].metrics
+    eventually(lambda: (text := scraped()) and 'pipeline="flights"' not in text, "its series to go")
 
 
 def test_bad_specs_stall_and_harm_nobody(flights: Cluster) -> None:

@@ -162,8 +162,10 @@ def _bare(body: dict[str, Any]) -> dict[str, Any]:
 
 def test_second_replica_takes_over_and_the_first_does_not_write_when_it_wakes(cluster: Cluster) -> None:
     """A leader that is frozen for longer than its lease (a paused node) finds its fence closed."""
-    first, second = cluster.operator("first"), cluster.operator("second")
-    assert second.readyz() == "ok"
+    first = cluster.operator("first")
+    # It is ready before it leads, and the second one must not come before it.
+    eventually(lambda: "first" in [item["spec"].get("holderIdentity") for item in cluster.list("lease")], "its lease")
+    cluster.operator("second")
     first.send(signal.SIGSTOP)
     cluster.apply(manifest("DataSource", "files", source_spec()))
     cluster.answer_probe("datasource", "files")

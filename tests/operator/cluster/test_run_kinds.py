@@ -13,7 +13,6 @@ from millstream_api import Drift
 pytestmark = pytest.mark.cluster
 
 WINDOW = {"from": "2026-01-01", "to": "2026-02-01", "interval": "1d"}
-DAILY = {"cron": "0 0 * * *", "catchUp": "all", "startingDeadlineSeconds": 10}
 
 
 def test_a_backfill_runs_beside_the_schedule_and_shows_how_far_it_is(flights: Cluster) -> None:
@@ -67,11 +66,13 @@ def test_shards_are_one_run(flights: Cluster) -> None:
 
 
 def test_missed_times_are_made_up_for_in_order(flights: Cluster) -> None:
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    missed = [f"{midnight - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (2, 1, 0)]
-    since = f"{midnight - timedelta(days=2, hours=1):%Y-%m-%dT%H:%M:%SZ}"
-    flights.pipeline(schedule=DAILY, history={"successful": 9})
-    begun = "0 0 * * * Etc/UTC all"
+    # Half a day away: the real CronJob controller must not start a run of its own.
+    due = (datetime.now(UTC) - timedelta(hours=12)).replace(minute=0, second=0, microsecond=0)
+    missed = [f"{due - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (2, 1, 0)]
+    since = f"{due - timedelta(days=2, hours=1):%Y-%m-%dT%H:%M:%SZ}"
+    daily = {"cron": f"0 {due.hour} * * *", "catchUp": "all", "startingDeadlineSeconds": 10}
+    flights.pipeline(schedule=daily, history={"successful": 9})
+    begun = f"0 {due.hour} * * * Etc/UTC all"
     eventually(lambda: flights.status("pipeline", "flights")["catchUp"]["schedule"] == begun, "the schedule to begin")
     put_back = {"status": {"catchUp": {"since": since}}}
     # A write of the operator that is under way may undo it.
@@ -87,9 +88,9 @@ def test_missed_times_are_made_up_for_in_order(flights: Cluster) -> None:
     assert len(_late(flights)) == 3
     assert flights.status("pipeline", "flights")["catchUp"]["missed"] == []
     assert len(flights.events("RunsMissed", "flights")) == 1
-    flights.pipeline(schedule=DAILY, suspend=True)
+    flights.pipeline(schedule=daily, suspend=True)
     flights.becomes("pipeline", "flights", "Suspended")
-    flights.pipeline(schedule=DAILY)
+    flights.pipeline(schedule=daily)
     flights.becomes("pipeline", "flights", "Scheduled")
     cronjob = flights.status("pipeline", "flights")["cronJob"]
     eventually(lambda: flights.get("cronjob", cronjob)["spec"]["suspend"] is False, "the CronJob to go on")

@@ -19,6 +19,7 @@ from millstream_pipelines.retention.spans import Grid, Span
 from millstream_pipelines.retention.split import advance
 from millstream_pipelines.retention.split_sql import Piece, pieces
 from retained import BY, NOW, Traffic, furnished, migrated, patient
+from retention.killed import gone
 from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
 
@@ -106,7 +107,7 @@ def traffic(database: Postgres) -> Traffic:
 
 
 def test_nobody_notices(any_postgres_database: Postgres) -> None:
-    with furnished(any_postgres_database), patient(any_postgres_database) as ddl:
+    with furnished(any_postgres_database), patient(any_postgres_database, 2.0) as ddl:
         any_postgres_database.execute("INSERT INTO events (at) SELECT '2026-05-01' FROM generate_series(1, 30000)")
         going = traffic(any_postgres_database)
         try:
@@ -175,7 +176,9 @@ def killed() -> Iterator[Callable[[Postgres, str], int]]:
 
         def run(database: Postgres, place: str) -> int:
             print(json.dumps([database.config, place]), file=given, flush=True)
-            return int(told.readline())
+            code = int(told.readline())
+            gone(database)
+            return code
 
         yield run
         given.close()

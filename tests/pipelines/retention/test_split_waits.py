@@ -13,7 +13,7 @@ from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.split import advance
-from retained import BY, NOW, Traffic, migrated
+from retained import BY, NOW, Traffic, migrated, patient
 from servers.plugin import any_postgres_database, newest_postgres_server, postgres_server
 from servers.postgres import Postgres
 
@@ -42,8 +42,8 @@ def test_who_is_idle_in_a_transaction_is_named(
 
     monkeypatch.setattr(split, "reached", reached)
     try:
-        with closing(holder), Ddl(migrated(database), "test", 0.4, patience_s=0.5) as ddl:
-            convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+        with closing(holder), patient(database) as usual, Ddl(migrated(database), "test", 0.4, patience_s=0.5) as ddl:
+            convert(usual, table_facts(usual, TABLE), BY, NOW)
             with pytest.raises(
                 RetriableError, match=r"in the place of public.events_before.* held by pid .* SELECT count"
             ):
@@ -52,7 +52,7 @@ def test_who_is_idle_in_a_transaction_is_named(
             assert database.execute("SELECT state FROM _millstream.conversions") == [("indexed",)]
             done = going.done
             holder.rollback()
-            assert "is split" in advance(ddl, TABLE, BY, 60, now=NOW)
+            assert "is split" in advance(usual, TABLE, BY, 60, now=NOW)
     finally:
         going.stop()
     assert going.errors == []

@@ -97,7 +97,7 @@ def test_a_prepared_transaction_is_waited_for(database: dict[str, Any], connect:
     try:
         for cursor in ("id", "at"):
             with pytest.raises(RetriableError, match="prepared transaction"):
-                read_new(database, cursor_field=cursor)
+                read_new({**database, "waitForWritersSeconds": 5}, cursor_field=cursor)
     finally:
         sql(f"COMMIT PREPARED '{name}'")
     assert values(read_new(database)) == [1, 2]
