@@ -105,6 +105,7 @@ class Controller:
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._gone(key)
             return "success"
+        self._metrics.known(key)
         kind = self._kinds[key.kind]
         outcome = kind.reconcile(await kind.view(body), self._context())
         try:

@@ -109,6 +109,14 @@ class Metrics:
         if result == "terminal":
             self.terminal.labels(key.kind).inc()
 
+    def known(self, key: Key) -> None:
+        """Show the counters of a Pipeline or RetentionPolicy before its first run; those by outcome come with it."""
+        if key.kind == "RetentionPolicy":
+            self._retention.known(key)
+        if key.kind == "Pipeline":
+            self.bytes.labels(key.namespace, key.name)
+            self.durations.labels(key.namespace, key.name)
+
     def counted(self, key: Key, facts: RunFacts | RetainFacts | RestoreFacts) -> None:
         """Feed the series of a Pipeline or RetentionPolicy with a finished run or restore."""
         if not isinstance(facts, RunFacts):

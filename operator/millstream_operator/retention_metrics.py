@@ -48,6 +48,11 @@ class RetentionCounters:
             "millstream_lock_wait_seconds_total", "Time that runs waited for locks.", _POLICY, registry=registry
         )
 
+    def known(self, key: Key) -> None:
+        """Show a policy's counters, 0 before its first run: a counter that is born with a value has not increased."""
+        for counter in (self._mismatches, self._lock_waits):
+            counter.labels(key.namespace, key.name)
+
     def counted(self, key: Key, facts: RetainFacts | RestoreFacts) -> None:
         """Feed the series of a policy with a finished run or restore."""
         where = (key.namespace, key.name)

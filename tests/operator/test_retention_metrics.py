@@ -87,6 +87,27 @@ def test_counters_add_up_and_vanish_with_the_policy() -> None:
     assert shown(metrics) == {}
 
 
+def test_counters_are_there_before_the_first_run() -> None:
+    """What Prometheus sees of a counter for the first time is no increase: a first run after a restart was not seen."""
+    metrics, key = Metrics(), Key("RetentionPolicy", "shop", "keep")
+    metrics.known(key)
+    assert shown(metrics) == {
+        f"millstream_archive_verify_failures_total{{{WHERE}}}": 0,
+        f"millstream_lock_wait_seconds_total{{{WHERE}}}": 0,
+    }
+    metrics.counted(key, RetainFacts("Succeeded", 0.5, 0))
+    metrics.known(key)
+    assert shown(metrics)[f"millstream_lock_wait_seconds_total{{{WHERE}}}"] == 0.5
+    metrics.forget(key)
+    assert shown(metrics) == {}
+    flights = Key("Pipeline", "shop", "flights")
+    metrics.known(flights)
+    told = generate_latest(metrics.registry).decode()
+    assert 'millstream_bytes_total{namespace="shop",pipeline="flights"} 0.0' in told
+    metrics.forget(flights)
+    assert "flights" not in generate_latest(metrics.registry).decode()
+
+
 @pytest.mark.parametrize(
     ("spec", "status", "due"),
     [

@@ -57,6 +57,8 @@ def env(cluster: Cluster, name: str) -> str:
 def test_plan_run_metrics_and_the_end(kept: Cluster) -> None:
     status = kept.status(POLICY, "keep")
     assert (status["live"], status["archived"], status["dropped"]) == (15, 3, 2)
+    where = f'namespace="{kept.namespace}",policy="keep"'
+    assert f"millstream_lock_wait_seconds_total{{{where}}} 0.0" in kept.processes[0].metrics()
     kept.fire(status["cronJob"], "keep-1")
     eventually(lambda: kept.status(POLICY, "keep").get("activeJob") == "keep-1", "the run to be seen")
     kept.finish("keep-1", **told("1 partition dropped", tables=[table(dropped=3, lock_wait_seconds=1.5)]))
@@ -68,7 +70,6 @@ def test_plan_run_metrics_and_the_end(kept: Cluster) -> None:
     line = kept.plane.kubectl("get", "rp", "keep", f"--namespace={kept.namespace}")
     assert "Succeeded" in line
     assert line.split("\n")[0].split()[:5] == ["NAME", "WAREHOUSE", "KEEP", "SCHEDULE", "LIVE"]
-    where = f'namespace="{kept.namespace}",policy="keep"'
     zero = ("retention_runs_due", "retention_blocked_steps", "retention_planned_bytes", "archive_mismatches")
     for line in (
         f'millstream_partitions{{{where},state="dropped",table="raw.flights"}} 3.0',
