@@ -68,7 +68,9 @@ class TableReport(StatusModel):
     archived: int = Field(default=0, description="Ranges with a verified archive, dropped or not.")
     dropped: int = Field(default=0, description="Ranges that have left the warehouse.")
     held: int = Field(default=0, description="Partitions that a hold keeps.")
-    horizon: str | None = Field(default=None, description="First value that no partition takes yet.")
+    horizon: str | None = Field(
+        default=None, description="First value that no partition takes yet, where `partitionBy` makes them."
+    )
     oldest: str | None = Field(default=None, description="First value of the oldest attached partition.")
     archived_bytes: int = Field(default=0, description="Bytes of verified archives in the store.")
     pending_bytes: int = Field(default=0, description="Bytes in the warehouse that wait for their archive or drop.")

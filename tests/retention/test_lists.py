@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from millstream_api import RunReport
 from retention.policies import carried_out, spec
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres
@@ -32,6 +33,11 @@ def parts(database: Postgres, table: str = "d") -> list[tuple[str, str]]:
     ]
 
 
+def horizons(report: RunReport) -> list[str | None]:
+    assert report.retention is not None, report.message
+    return [table.horizon for table in report.retention.tables]
+
+
 def test_a_list_of_days_goes_and_comes_back(postgres_database: Postgres, tmp_path: Path) -> None:
     database = postgres_database
     database.execute("CREATE TABLE d (at date NOT NULL, id int, PRIMARY KEY (at, id)) PARTITION BY LIST (at)")
@@ -47,7 +53,9 @@ def test_a_list_of_days_goes_and_comes_back(postgres_database: Postgres, tmp_pat
         ("d_8", "IN ('2014-01-08')"), ("d_none", "IN ('2014-02-09')"),
         ("d_p20140210", "IN ('2014-02-10')"), ("d_p20140211", "IN ('2014-02-11')"),
     ]  # fmt: skip
-    assert carried_out(database, wanted, NOW).message == "nothing was due"
+    again = carried_out(database, wanted, NOW)
+    assert (again.message, horizons(again)) == ("nothing was due", ["2014-02-12"])
+    assert horizons(carried_out(database, policy(tmp_path), NOW)) == [None]
     back = {"table": "d", "from": "2014-01-06", "to": "2014-01-07"}
     assert "300 rows" in carried_out(database, wanted, NOW, restore=back).message
     assert database.execute("SELECT * FROM d ORDER BY 1, 2") == before
@@ -61,7 +69,9 @@ def test_a_value_stands_for_a_whole_interval(postgres_database: Postgres) -> Non
     for month in ("2013-11-01", "2013-12-01", "2014-01-01"):
         database.execute(f"CREATE TABLE d_{month[:4]}{month[5:7]} PARTITION OF d FOR VALUES IN ('{month}')")
     monthly = policy(by={"interval": "1 month"}, keep={"age": "2 months"})
-    assert carried_out(database, monthly, NOW).message == "public.d: 2 made, 1 detached, 1 dropped"
+    report = carried_out(database, monthly, NOW)
+    assert report.message == "public.d: 2 made, 1 detached, 1 dropped"
+    assert horizons(report) == ["2014-04-01"]
     held = [{"name": "a", "table": "d", "from": "2013-12-20", "to": "2013-12-21"}]
     younger = policy(by={"interval": "1 month"}, keep={"age": "1 month"}, holds=held)
     assert "1 blocked by hold 'a'" in carried_out(database, younger, NOW).message
@@ -77,6 +87,7 @@ def test_a_list_of_years(postgres_database: Postgres, tmp_path: Path) -> None:
     wanted = policy(tmp_path, {"interval": "1 year", "timeAs": "yyyy"}, keep={"age": "1 year"})
     report = carried_out(database, wanted, NOW)
     assert report.message == "public.d: 2 made, 2 detached, 2 archived and verified, 2 dropped"
+    assert horizons(report) == ["2016"]
     assert parts(database)[1:] == [("d_p20140101", "IN (2014)"), ("d_p20150101", "IN (2015)")]
     back = {"table": "d", "from": "2012-05-05", "to": "2012-05-06"}
     assert "50 rows" in carried_out(database, wanted, NOW, restore=back).message
@@ -107,7 +118,16 @@ def test_what_cannot_be_managed_says_what_can(made: str, bound: str, words: str,
     report = carried_out(postgres_database, policy(), NOW)
     assert report.exit_code == 78
     assert words in report.message
+    assert horizons(report) == [None]
     assert "a policy takes" in report.message or "need a partition" in report.message or "BC" in report.message
+
+
+def test_an_interval_that_does_not_fit_is_told_with_the_horizon(postgres_database: Postgres) -> None:
+    postgres_database.execute("CREATE TABLE d (at int NOT NULL) PARTITION BY LIST (at)")
+    postgres_database.execute("CREATE TABLE d_1 PARTITION OF d FOR VALUES IN (1)")
+    report = carried_out(postgres_database, policy(by={"interval": "1 month"}, keep={}), NOW)
+    assert "give a bare number" in report.message
+    assert horizons(report) == ["2"]
 
 
 def test_open_ends_are_left_alone(postgres_database: Postgres) -> None:
@@ -135,6 +155,7 @@ def test_tenants_whose_tables_are_cut_by_time(postgres_database: Postgres, tmp_p
     assert report.message == "public.d_a: 3 made; 1 blocked by hold 'a'; public.d_b: 3 made; 1 blocked by hold 'a'"
     report = carried_out(database, wanted, NOW)
     assert report.message.count("1 detached, 1 archived and verified, 1 dropped") == 2
+    assert horizons(report) == ["2014-04-01", "2014-04-01"]
     assert database.execute("SELECT count(*) FROM d") == [(0,)]
     back = {"table": "d_a", "from": "2013-10-05", "to": "2013-10-06"}
     assert "10 rows" in carried_out(database, wanted, NOW, restore=back).message

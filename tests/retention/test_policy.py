@@ -53,6 +53,14 @@ def test_partitions_are_made_ahead(any_postgres_database: Postgres) -> None:
     assert (report.retention.tables[0].live, report.retention.tables[0].horizon) == (4, "2014-06-01 04:00:00+00")
 
 
+def test_a_table_that_gets_no_partitions_has_no_horizon(flights: Postgres) -> None:
+    """Whoever makes them makes them when they like: that the newest has ended is no alarm of ours."""
+    report = carried_out(flights, spec(tables=[{"name": TABLE}], keep={}))
+    assert done(report) == "nothing was due"
+    assert report.retention is not None
+    assert (report.retention.tables[0].live, report.retention.tables[0].horizon) == (5, None)
+
+
 def test_what_is_too_old_is_archived_kept_for_the_grace_and_dropped(flights: Postgres, tmp_path: Path) -> None:
     policy = spec(tmp_path)
     assert done(carried_out(flights, policy)) == "raw.flights: 5 made, 3 detached, 3 archived and verified"

@@ -174,7 +174,7 @@ def unborn(status: RetentionPolicyStatus) -> str:
 
 
 def _is_unborn(table: TableReport) -> bool:
-    return bool(table.message) and table.horizon is None and not (table.live or table.detached or table.dropped)
+    return bool(table.message) and not (table.live or table.detached or table.dropped)
 
 
 def _failed(plan: RetentionReport) -> str:

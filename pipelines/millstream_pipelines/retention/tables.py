@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millstream_api import TableReport
-from millstream_api.retentionpolicy import RetentionPolicySpec
+from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
 from millstream_pipelines.retention import claims, ondemand, partitions, records, timescale, turning, unfinished
 from millstream_pipelines.retention.beforehand import told
@@ -171,7 +171,7 @@ class TableRun:
             archived=sum(item.manifest is not None and item.state != "expired" for item in known),
             dropped=sum(item.state in ("dropped", "expired") for item in known),
             held=sum("hold '" in step.blocked_by for step in blocked),
-            horizon=_shown(facts.horizon, facts),
+            horizon=_shown(_horizon(facts, self.chosen.by), facts),
             oldest=_shown(live[0].low, facts) if live else None,
             archived_bytes=sum(item.archive_bytes or 0 for item in known if item.state != "expired"),
             pending_bytes=sum(item.bytes for item in known if item.is_here and item.partition not in here),
@@ -251,6 +251,17 @@ class TableRun:
 
 def _key(step: Planned) -> tuple[Any, ...]:
     return (step.step, step.partition, step.low, step.high)
+
+
+def _horizon(facts: TableFacts, by: PartitionBy | None) -> Value | None:
+    """Return the end of what is made ahead; None where nothing is: that others make in time is not ours to watch."""
+    if facts.shape != "ranges" or by is None or not facts.partitions:
+        return None
+    last = facts.partitions[-1]
+    try:
+        return ended(TableState(facts, by=by), last.low, last.high)
+    except ValueError:  # an interval that does not fit, which the run has failed for
+        return last.high
 
 
 def _shown(value: Value | None, facts: TableFacts) -> str | None:

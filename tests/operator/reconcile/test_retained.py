@@ -22,7 +22,9 @@ from millstream_pipelines.retention.planning import TableState, plan_table
 def test_tables_that_are_not_there_yet_are_named(ctx: Context) -> None:
     dry_run = as_facts(made(retentionpolicy.reconcile(view(), ctx)), report())
     unborn = table(name="raw.flihgts", live=0, archived=0, dropped=0, message="waits for its first load")
-    told = replace(dry_run, report=report(tables=[table(horizon="2027-01-01"), unborn]))
+    made_ahead = table(horizon="2027-01-01", message="2 made")
+    gets_none = table(name="raw.chunks", archived=0, dropped=0, message="1 blocked by hold 'case7'")
+    told = replace(dry_run, report=report(tables=[made_ahead, gets_none, unborn]))
     outcome = retentionpolicy.reconcile(view(jobs=(told,)), ctx)
     assert message(outcome).endswith("0 step(s) planned; raw.flihgts waits for its first load")
     assert "waits" not in message(retentionpolicy.reconcile(view(jobs=(dry_run,)), ctx))
