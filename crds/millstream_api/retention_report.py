@@ -116,7 +116,7 @@ class RetentionReport(StatusModel):
     """The result of one run of a policy."""
 
     digest: str = Field(default="", description="Names the irreversible steps that are planned; what one approves.")
-    approved: bool = Field(default=True, description="Whether irreversible steps may be taken.")
+    approved: bool = Field(default=True, description="Whether no irreversible step waits for approval.")
     tables: list[TableReport] = Field(default_factory=list, description="Per table; at most 50 are listed.")
     tables_count: int = Field(default=0, description="How many tables there are, listed or not.")
     totals: TableReport | None = Field(default=None, description="Sum over all tables, listed or not.")

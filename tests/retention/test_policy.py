@@ -119,34 +119,6 @@ def test_a_hold_that_comes_in_the_grace_stops_the_drop(flights: Postgres, tmp_pa
     assert flights.execute("SELECT count(*) FROM raw.flights_p20130801") == [(100,)]
 
 
-def test_nothing_irreversible_without_approval(flights: Postgres, tmp_path: Path) -> None:
-    policy = spec(tmp_path, approval="manual")
-    done(carried_out(flights, policy))
-    report = carried_out(flights, policy, LATER)
-    assert "3 irreversible steps wait for approval" in done(report)
-    assert report.retention is not None
-    digest = report.retention.digest
-    assert digest in report.message
-    assert "3 irreversible" in done(carried_out(flights, policy, LATER, approved="0123456789ab"))
-    assert done(carried_out(flights, policy, LATER, approved=digest)) == "raw.flights: 3 dropped"
-
-
-def test_an_approval_is_for_one_departure(flights: Postgres, tmp_path: Path) -> None:
-    """What was dropped with approval and brought back is not dropped again because it once was approved."""
-    policy = spec(tmp_path, approval="manual", grace="0 days")
-    report = carried_out(flights, policy)
-    assert "3 irreversible steps wait" in done(report)
-    assert report.retention is not None
-    approved = report.retention.digest
-    assert "3 dropped" in done(carried_out(flights, policy, approved=approved))
-    back = {"table": TABLE, "from": "2013-08-01", "to": "2013-11-01"}
-    assert "3 range(s)" in done(carried_out(flights, policy, restore=back))
-    again = carried_out(flights, policy, LATER, approved=approved)
-    assert "3 irreversible steps wait" in done(again)
-    assert again.retention is not None
-    assert again.retention.digest not in ("", approved)
-
-
 def test_a_restore_of_what_never_left_names_what_is_back(flights: Postgres, tmp_path: Path) -> None:
     policy = spec(tmp_path)
     done(carried_out(flights, policy))

@@ -6,7 +6,8 @@ still has them) leave with the next run. An archive is judged once, since it nev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -58,15 +59,18 @@ class Erasing:
         """Return the steps: one per erasure that is due, one for what something keeps, by name."""
         steps = []
         for item in self.look(facts, zone):
-            condition, why = item.condition, f"{item.condition.reason} (condition {item.condition.mark[:12]})"
+            condition = item.condition
             if item.is_due:
-                steps.append(Planned("erase", self.table, "", None, None, why, 0, item.rows, "", condition))
+                steps.append(self._step(item))
             blocked = [f"hold '{hold.partition(' ')[0]}'" for hold in condition.holds] if item.held_rows else []
             blocked += item.aside.staged_by
             if blocked:
-                kept = item.held_rows
-                steps.append(Planned("erase", self.table, "", None, None, why, 0, kept, "; ".join(blocked), condition))
+                steps.append(replace(self._step(item), rows=item.held_rows, blocked_by="; ".join(blocked)))
         return steps
+
+    def _step(self, item: Found) -> Planned:
+        why = f"{item.condition.reason} (condition {item.condition.mark[:12]})"
+        return Planned("erase", self.table, "", None, None, why, 0, item.rows, "", item.condition)
 
     def look(self, facts: TableFacts, zone: ZoneInfo) -> list[Found]:
         """Look once, and remember. ConfigurationError for a condition that PostgreSQL refuses."""
@@ -88,9 +92,12 @@ class Erasing:
         away = frozenset((record.id, record.state, record.manifest) for record in known)
         return frozenset(part.name for part in facts.partitions), away
 
-    def go(self, facts: TableFacts, zone: ZoneInfo) -> int:
-        """Erase all that is due, and return how many erasures were. DataError where something could not be judged."""
-        due = [item for item in self.look(facts, zone) if item.is_due]
+    def go(self, facts: TableFacts, zone: ZoneInfo, may: Callable[[Planned], bool]) -> int:
+        """Erase all that is due and may be; return how many erasures were.
+
+        DataError where something could not be judged.
+        """
+        due = [item for item in self.look(facts, zone) if item.is_due and may(self._step(item))]
         for item in due:
             receipts.begin(self.ddl, self.policy, item.condition)
             item.receipt = receipts.receipt_of(self.ddl, self.policy, item.condition)

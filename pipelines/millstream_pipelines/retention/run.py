@@ -16,11 +16,11 @@ from millstream_pipelines.errors import ConfigurationError, DataError, Millstrea
 from millstream_pipelines.freshness import duration
 from millstream_pipelines.registry import configured
 from millstream_pipelines.retention.abandoning import abandoned, sweep
-from millstream_pipelines.retention.approval import digest
+from millstream_pipelines.retention.approval import Approved, digest, facts
 from millstream_pipelines.retention.chosen import chosen_tables, in_order, spoken_for
 from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned
+from millstream_pipelines.retention.planning import Planned
 from millstream_pipelines.retention.receipts import receipts
 from millstream_pipelines.retention.records import warehouse_name
 from millstream_pipelines.retention.saving import Saving
@@ -181,26 +181,26 @@ def _planned(runs: Sequence[TableRun], failures: list[MillstreamError]) -> list[
     return found
 
 
-def _approved(request: RetentionRequest, planned: Sequence[Planned]) -> bool:
+def _approved(request: RetentionRequest, planned: Sequence[Planned]) -> Approved:
     if request.policy.approval == "automatic":
-        return True
-    return bool(request.options.approved) and request.options.approved == digest(planned)
+        return None
+    return facts(planned) if request.options.approved == digest(planned) else frozenset()
 
 
 def _report(
     request: RetentionRequest,
     tables_and_plan: tuple[list[TableReport], list[Planned]],
     swept: list[str],
-    approved: bool,
+    approved: Approved,
     failures: list[MillstreamError],
 ) -> RunReport:
     tables, planned = tables_and_plan
     steps = [step.told() for step in planned]
-    waiting = [step for step in planned if step.step in IRREVERSIBLE and not step.blocked_by]
+    waiting = [] if approved is None else facts(planned) - approved
     size = sum(step.bytes for step in planned if not step.blocked_by)
     named = digest(planned)
     found = RetentionReport(
-        digest=named, approved=approved, tables=tables[:_LISTED], tables_count=len(tables),
+        digest=named, approved=not waiting, tables=tables[:_LISTED], tables_count=len(tables),
         plan=most_telling(steps, _LISTED), plan_count=len(steps), bytes=size,
         saving=Saving(request.policy.costs).spoken(size), blocked=sum(bool(step.blocked_by) for step in planned),
     )  # fmt: skip
@@ -211,7 +211,7 @@ def _report(
             code, reason = candidate, first.reason
             break
     said = [*swept, *(f"{item.name}: {item.message}" for item in tables if item.message and item.outcome != "failed")]
-    if waiting and not approved:
+    if waiting:
         said.append(
             f"{len(waiting)} irreversible steps wait for approval: "
             f"annotate the policy with millstream.dev/approve={named}"

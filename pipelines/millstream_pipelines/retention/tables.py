@@ -12,6 +12,7 @@ from millstream_api import TableReport
 from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
 from millstream_pipelines.retention import claims, ondemand, partitions, records, timescale, turning, unfinished
+from millstream_pipelines.retention.approval import Approved, may
 from millstream_pipelines.retention.beforehand import told
 from millstream_pipelines.retention.chosen import Chosen
 from millstream_pipelines.retention.convert import convert
@@ -22,7 +23,6 @@ from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.leaving import DIFFERS, Leaving
 from millstream_pipelines.retention.ownable import refuse
 from millstream_pipelines.retention.planning import (
-    IRREVERSIBLE,
     Planned,
     TableState,
     cutoff,
@@ -64,6 +64,7 @@ class TableRun:
     _sessions: Sessions | None = None
     _erasing: Erasing = field(init=False)
     _refused: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    _approved: Approved = frozenset()
     before: frozenset[str] = frozenset()
     """Tables that this run drops before it comes to this one."""
 
@@ -108,9 +109,9 @@ class TableRun:
         except ValueError as error:
             raise ConfigurationError(f"{self.ddl.owner}: table {self.chosen.name}: {error}") from error
 
-    def go(self, approved: bool) -> None:
+    def go(self, approved: Approved) -> None:
         """Do what is due, step by step, until nothing more is: a detached partition is archived in the same run."""
-        waited_before = self.ddl.waited_s
+        waited_before, self._approved = self.ddl.waited_s, approved
         try:
             with alone(self.ddl, self.chosen.name), Sessions(self.config, self.ddl.owner) as self._sessions:
                 claims.claim(self.ddl, self.chosen.name, self.policy, self.spec.former_names)
@@ -119,7 +120,7 @@ class TableRun:
                 self._erasing.look_again_if_changed(self._facts())
                 tried: set[tuple[Any, ...]] = set()
                 self._remember()
-                while steps := [step for step in self.plan() if self._may(step, approved) and _key(step) not in tried]:
+                while steps := [step for step in self.plan() if self._may(step) and _key(step) not in tried]:
                     for step in steps:
                         tried.add(_key(step))
                         self._try(step)
@@ -182,10 +183,8 @@ class TableRun:
             verify_failures=int(self.failure is not None and self.failure.reason in DIFFERS),
         )
 
-    def _may(self, step: Planned, approved: bool) -> bool:
-        if step.step == "convert":  # blocked, it says so by failing
-            return True
-        return not step.blocked_by and (approved or step.step not in IRREVERSIBLE)
+    def _may(self, step: Planned) -> bool:
+        return step.step == "convert" or may(step, self._approved)  # a conversion that is blocked says so by failing
 
     def _try(self, step: Planned) -> None:
         """Do a step; one that an object of the database refuses is blocked by it, and the others go on."""
@@ -202,7 +201,7 @@ class TableRun:
         leaving = replace(self._leaving(), chunked=facts.shape == "hypertable")
         subject = step.subject
         if step.step == "erase":
-            self.done["erase"] += self._erasing.go(facts, zone_of(by))
+            self.done["erase"] += self._erasing.go(facts, zone_of(by), self._may)
             return
         if step.step == "convert" and by is not None:
             self.told.append(convert(self.ddl, facts, by, self.now))

@@ -14,7 +14,7 @@ from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.retention import records
 from millstream_pipelines.retention.ddl import Ddl
-from millstream_pipelines.retention.facts import TableFacts
+from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.hypertables import Rollup, rollups
 from millstream_pipelines.retention.planning import Planned, cutoff, onward, overlaps, zone_of
 from millstream_pipelines.retention.records import Retired
@@ -73,6 +73,8 @@ def planned(
             if now < Span.of(policy.grace).after(record.archived_at or now, zone):
                 continue
             why = f"archived for {policy.grace}"
+        elif companions := _within(chunk, facts):
+            why = f"{why}; with it {', '.join(companions)}"  # so that who approves it approves them, and no others
         held = [f"hold '{hold.name}'" for hold in policy.holds
                 if hold.table == table and overlaps(hold, chunk.low, chunk.high, facts, zone)]  # fmt: skip
         blocked = "; ".join([*held, *filter(None, (_forbids(rollup, chunk.low, chunk.high) for rollup in resting))])
@@ -88,6 +90,16 @@ def planned(
                 Planned("drop", table, record.partition, record.low, record.high, "it is gone", subject=record)
             )
     return found
+
+
+def _within(chunk: Partition, facts: TableFacts) -> list[str]:
+    """Return the other chunks that a drop of its range takes: where a table is cut in space, those of its time."""
+    return [
+        other.name
+        for other in facts.partitions
+        if other.name != chunk.name and other.low is not None and other.high is not None
+        if other.low >= chunk.low and other.high <= chunk.high  # type: ignore[operator]  # they are of one kind
+    ]
 
 
 def _forbids(rollup: Rollup, low: Value, high: Value) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
+from millstream_pipelines.retention.approval import facts as facts_of
 from millstream_pipelines.retention.facts import Partition, TableFacts
 from millstream_pipelines.retention.hypertables import BEGINNING, Rollup
 from millstream_pipelines.retention.records import Retired
@@ -44,6 +46,17 @@ def test_chunks_that_are_too_old_leave() -> None:
         ("drop", "c7", "2026-07-01 00:00:00+00", "hold 'case-1'"),
     ]
     assert planned(facts(1), None, policy(), NOW) == []
+
+
+def test_who_approves_a_chunk_sees_what_goes_with_it() -> None:
+    """drop_chunks takes a range: where a table is cut in space, a chunk made since would go unapproved."""
+    two = (chunk(6), replace(chunk(6), name="c6b"))
+    of_two, of_three = (
+        planned(replace(facts(), partitions=parts), "3 months", policy(), NOW)
+        for parts in (two, (*two, replace(chunk(6), name="c6c")))
+    )
+    assert [step.why for step in of_two] == ["older than 3 months; with it c6b", "older than 3 months; with it c6"]
+    assert not facts_of(of_two) & facts_of(of_three)
 
 
 @pytest.mark.parametrize(("known", "steps"), [
