@@ -18,6 +18,7 @@ from millstream_pipelines.ending import end_without_search
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.sources.base import Slice
 
+_RETENTION_PATIENCE_S = "300"  # the Job's tries are over within minutes, and the next run may be a day away
 _TERMINATION_LOG = "/dev/termination-log"
 
 
@@ -71,7 +72,8 @@ def _report() -> RunReport:
         from millstream_pipelines.retention.run import RetentionRequest, retain
 
         wanted = RetentionOptions.model_validate_json(os.environ.get(RETENTION_ENV) or "{}")
-        return retain(RetentionRequest(plan, secrets, run, wanted))
+        patience_s = float(os.environ.get("MILLSTREAM_PATIENCE_SECONDS") or _RETENTION_PATIENCE_S)
+        return retain(RetentionRequest(plan, secrets, run, wanted, patience_s=patience_s))
     request = RunRequest(
         plan=plan,
         secrets=secrets,

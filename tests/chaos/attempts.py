@@ -93,6 +93,7 @@ class Attempt:
             "MILLSTREAM_POD": f"pod-{self.number}",
             "MILLSTREAM_TERMINATION_LOG": str(self.folder / f"report-{self.number}.json"),
             "MILLSTREAM_FAILPOINT": self.failpoint,
+            "MILLSTREAM_PATIENCE_SECONDS": "0",  # whoever it would wait for may sleep until this one has ended
             **self.options.environment(),
         }
         log = str(self.folder / f"log-{self.number}.txt")

@@ -38,6 +38,7 @@ def carried_out(
     policy: RetentionPolicySpec,
     now: datetime = NOW,
     secret: dict[str, str] | None = None,
+    patience_s: float = 0.0,
     **options: Any,
 ) -> RunReport:
     """Carry out a policy and return what a pod would report."""
@@ -46,7 +47,7 @@ def carried_out(
         warehouse=Endpoint(name="dw", type="postgres", config=database.config),
     )  # fmt: skip
     chosen = RetentionOptions.model_validate(options)
-    return retain(RetentionRequest(plan, {"archive": secret or {}}, "run-1", chosen, now))
+    return retain(RetentionRequest(plan, {"archive": secret or {}}, "run-1", chosen, now, patience_s))
 
 
 def months(database: Postgres, first: int, last: int) -> None:

@@ -92,6 +92,12 @@ SETTINGS = (
         "Most rows in a batch, and in a commit where it is less than 50 000. Small values cost speed.",
     ),
     (
+        "MILLSTREAM_PATIENCE_SECONDS",
+        "pod",
+        "300",
+        "How long a run or restore of a RetentionPolicy waits for another one that is at a table.",
+    ),
+    (
         "MILLSTREAM_FAILPOINT",
         "pod",
         "",

@@ -23,6 +23,7 @@ from millstream_pipelines.warehouses._postgres.connection import PostgresConfig,
 _LOCKED = ("55P03", "40P01")  # lock not available, deadlock
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _TOO_LONG = 5  # times that a change may be taken back; each time everybody waits
+_BETWEEN_LOOKS_S = 1.0
 _PATIENCE_S = 120.0  # longer than almost every query; what waits longer goes on at the policy's next run
 
 _BLOCKERS = """
@@ -187,13 +188,19 @@ class Ddl:
 
 
 @contextmanager
-def alone(ddl: Ddl, table: str) -> Iterator[None]:
-    """Keep other runs and restores off this table; RetriableError when one is at it."""
+def alone(ddl: Ddl, table: str, patience_s: float = 0.0) -> Iterator[None]:
+    """Keep other runs and restores off this table; RetriableError when one is still at it after `patience_s`."""
     name = f"millstream retention {table if '.' in table else f'public.{table}'}"
-    if not ddl.rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))[0][0]:
-        raise RetriableError(
-            f"{ddl.owner}: another run works on table {table}; this one leaves it alone", reason="TableBusy"
-        )
+    deadline = time.monotonic() + patience_s
+    # Asked again and again: one that waited inside PostgreSQL would hold a snapshot, and with it the other's detach.
+    while not ddl.rows("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,))[0][0]:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            waited = f" after {patience_s:.0f} s" if patience_s else ""
+            raise RetriableError(
+                f"{ddl.owner}: another run works on table {table}; this one leaves it alone{waited}", reason="TableBusy"
+            )
+        time.sleep(min(left_s, _BETWEEN_LOOKS_S * random.uniform(0.5, 1.5)))  # noqa: S311 - not a secret
     try:
         yield
     finally:

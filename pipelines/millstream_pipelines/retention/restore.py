@@ -51,7 +51,7 @@ def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
     with opened(request, config) as ddl:
         store, now = archive_store(request, ddl), moment(request, ddl)
         rows = 0
-        with alone(ddl, wanted.table):
+        with alone(ddl, wanted.table, request.patience_s):
             unfinished.removed(ddl, wanted.table)
             chosen = overlapping(ddl, wanted.table, wanted.from_, wanted.to)
             names = _names(ddl.owner, chosen, wanted.into)

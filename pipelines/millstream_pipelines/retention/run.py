@@ -37,13 +37,17 @@ _LISTED = 50  # tables and steps in a report
 
 @dataclass(frozen=True)
 class RetentionRequest:
-    """What to do. `secrets`: role (`warehouse`, `archive`) → key → value. `now` is the moment limits count from."""
+    """What to do. `secrets`: role (`warehouse`, `archive`) → key → value. `now` is the moment limits count from.
+
+    `patience_s`: how long it waits for another run or restore that is at a table.
+    """
 
     plan: RunPlan
     secrets: Mapping[str, Mapping[str, str]]
     run: str
     options: RetentionOptions = field(default_factory=RetentionOptions)
     now: datetime | None = None
+    patience_s: float = 0.0
 
     @property
     def policy(self) -> RetentionPolicySpec:
@@ -128,7 +132,8 @@ def _retained(request: RetentionRequest) -> RunReport:
         now = moment(request, ddl)
         chosen = in_order(ddl, chosen_tables(ddl, request.policy))
         policy, store = spoken_for(ddl, request.policy, chosen), archive_store(request, ddl)
-        runs = [TableRun(ddl, config, request.identity, policy, item, store, now) for item in chosen]
+        given = (store, now, request.patience_s)
+        runs = [TableRun(ddl, config, request.identity, policy, item, *given) for item in chosen]
         failures: list[MillstreamError] = []
         swept: list[str] = []
         for run in runs:

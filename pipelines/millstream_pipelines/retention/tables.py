@@ -47,7 +47,7 @@ _DONE = {
 
 @dataclass
 class TableRun:
-    """A table in one run of its policy. `failure`: what ended its part of the run."""
+    """A table in one run of its policy. `patience_s`: see `alone`; `failure`: what ended its part of the run."""
 
     ddl: Ddl
     config: PostgresConfig
@@ -56,6 +56,7 @@ class TableRun:
     chosen: Chosen
     store: ArchiveStore | None
     now: datetime
+    patience_s: float = 0.0
     failure: MillstreamError | None = None
     done: Counter[str] = field(default_factory=Counter)
     told: list[str] = field(default_factory=list)
@@ -113,7 +114,10 @@ class TableRun:
         """Do what is due, step by step, until nothing more is: a detached partition is archived in the same run."""
         waited_before, self._approved = self.ddl.waited_s, approved
         try:
-            with alone(self.ddl, self.chosen.name), Sessions(self.config, self.ddl.owner) as self._sessions:
+            with (
+                alone(self.ddl, self.chosen.name, self.patience_s),
+                Sessions(self.config, self.ddl.owner) as self._sessions,
+            ):
                 claims.claim(self.ddl, self.chosen.name, self.policy, self.spec.former_names)
                 self._leaving().tidy(self.chosen.name)
                 self.told += unfinished.removed(self.ddl, self.chosen.name)
