@@ -46,6 +46,7 @@ _FORWARD = (
     "self.from != self.to && (self.from.matches('^-?[0-9]+$') && self.to.matches('^-?[0-9]+$') ? "
     "int(self.from) < int(self.to) : self.from.substring(0, 10) <= self.to.substring(0, 10))"
 )
+_DISK = ("has(self.diskPressure) == has(self.diskSize)", "diskPressure and diskSize go together")
 _AGE: Column = ("Age", "date", ".metadata.creationTimestamp")
 
 KINDS: tuple[Kind, ...] = (
@@ -238,7 +239,8 @@ KINDS: tuple[Kind, ...] = (
             "tables[]": (
                 ("has(self.name) != (has(self.schema) || has(self.tag))", "give name, or else schema, tag or both"),
             ),
-            "keep": (("has(self.diskPressure) == has(self.diskSize)", "diskPressure and diskSize go together"),),
+            "keep": (_DISK,),
+            "tables[].keep": (_DISK,),
             "archive": (
                 (
                     "!has(self.volumeClaim) || self.url.startsWith('file:///')",

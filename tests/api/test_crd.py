@@ -88,6 +88,10 @@ def test_optional_structures_get_no_default() -> None:
 def test_rules_stand_where_they_belong() -> None:
     pipeline = dict(nodes(spec_of(next(item for item in KINDS if item.name == "Pipeline"))))
     run = dict(nodes(spec_of(next(item for item in KINDS if item.name == "PipelineRun"))))
+    keep = dict(nodes(spec_of(next(item for item in KINDS if item.name == "RetentionPolicy"))))
+    together = "diskPressure and diskSize go together"
+    for path in (".keep", ".tables[].keep"):
+        assert [item["message"] for item in keep[path]["x-kubernetes-validations"]] == [together], path
     assert len(pipeline[".streams[]"]["x-kubernetes-validations"]) == 5
     rules = run[""]["x-kubernetes-validations"]
     assert rules[0]["rule"] == "self.trigger == oldSelf.trigger"

@@ -106,6 +106,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "volumeClaim is mounted at the folder of url",
     ),
     ("RetentionPolicy", retention_spec(keep={"diskPressure": "85%"}), "diskPressure and diskSize go together"),
+    (
+        "RetentionPolicy",
+        retention_spec(tables=[{"name": "t", "keep": {"diskSize": "1T"}}]),
+        "diskPressure and diskSize go together",
+    ),
     ("RetentionPolicy", retention_spec(tables=[{"pattern": "*"}]), "give name, or else schema, tag or both"),
     ("RetentionPolicy", retention_spec(tables=[{"name": "t", "tag": "x"}]), "give name, or else schema, tag or both"),
     (
