@@ -1,0 +1,50 @@
+"""What a look at a RetentionPolicy ends or deletes: runs of an older spec, history, dry runs and plans without use."""
+
+from __future__ import annotations
+
+from millstream_operator.objects.configmap import plan_name
+from millstream_operator.reconcile import plans
+from millstream_operator.reconcile.outcome import Ref
+from millstream_operator.reconcile.retaining import DRY_RUN_ROLE, RUN_ROLE
+from millstream_operator.reconcile.runs import FINISHED
+from millstream_operator.reconcile.starting import Policy
+
+
+def superseded(policy: Policy) -> tuple[Ref, ...]:
+    """End runs of an older spec. A plan that differs for another reason, such as an upgrade, lets them finish."""
+    if policy.plan is None:
+        return ()
+    current = plan_name(policy.owner, policy.plan)
+    return tuple(
+        Ref("Job", item.namespace, item.name, item.uid, wait_for_pods=True)
+        for item in policy.view.jobs
+        if item.state == "active" and item.role == RUN_ROLE and not item.leaving
+        if item.plan != current and item.generation < policy.generation
+    )
+
+
+def finished_with(policy: Policy) -> tuple[Ref, ...]:
+    """Return the runs beyond the history, all read, and the dry runs of what is no longer to be carried out."""
+    done = sorted(
+        (item for item in policy.view.jobs if item.role == RUN_ROLE and item.state != "active" and not item.leaving),
+        key=lambda item: (item.finished or "", item.name),
+        reverse=True,
+    )
+    good = [item for item in done if item.state == "succeeded"]
+    bad = [item for item in done if item.state == "failed"]
+    stale = [item for item in policy.view.jobs if item.role == DRY_RUN_ROLE and item.name != policy.dry_run]
+    kept = policy.spec.history
+    gone = [*good[kept.successful :], *bad[kept.failed :], *(item for item in stale if not item.leaving)]
+    return tuple(Ref("Job", item.namespace, item.name, item.uid) for item in gone)
+
+
+def unused_plans(policy: Policy) -> tuple[Ref, ...]:
+    used = [plan_name(policy.owner, policy.plan)] if policy.plan else []
+    live = policy.view.cronjob
+    if live is not None:
+        volumes = live["spec"]["jobTemplate"]["spec"]["template"]["spec"].get("volumes", [])
+        used += [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+    used += [item.plan for item in policy.view.jobs]
+    statuses = [body.get("status", {}) for body in policy.view.restores]
+    used += [status.get("plan", "") for status in statuses if status.get("phase") not in FINISHED]
+    return plans.unused(policy.owner.namespace, policy.view.plans, used, policy.ctx.now)

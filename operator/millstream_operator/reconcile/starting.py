@@ -1,0 +1,108 @@
+"""A RetentionPolicy whose spec makes sense, and what starts for it now: an approved plan, a wish, a dry run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from millstream_api import RetentionOptions
+from millstream_api.meta import ANNOTATION_RUN
+from millstream_api.retention_report import RetentionPolicyStatus
+from millstream_api.retentionpolicy import RetentionPolicySpec
+from millstream_api.run_plan import RunPlan
+from millstream_operator.objects.configmap import plan_configmap, plan_name
+from millstream_operator.objects.naming import Owner
+from millstream_operator.reconcile import approving, policies, retained, retaining
+from millstream_operator.reconcile.observed import Context, JobFacts, PolicyView, generation
+from millstream_operator.reconcile.retaining import RUN_ROLE, retain_job
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy whose spec makes sense."""
+
+    view: PolicyView
+    ctx: Context
+    owner: Owner
+    spec: RetentionPolicySpec
+    before: RetentionPolicyStatus  # as last written
+    read: retained.Read  # with what has ended since
+    plan: RunPlan | None  # None while there is nothing that could be carried out
+    token: str
+    blocker: policies.Blocker | None
+    approval: approving.Approval
+
+    @property
+    def status(self) -> RetentionPolicyStatus:
+        return self.read.status
+
+    @property
+    def generation(self) -> int:
+        return generation(self.view.body)
+
+    @cached_property
+    def running(self) -> JobFacts | None:
+        """The run that is active; dry runs change nothing and stand in nobody's way."""
+        return next((item for item in self.view.jobs if item.role == RUN_ROLE and item.state == "active"), None)
+
+    @property
+    def dry_run(self) -> str:
+        """Name of the dry run of what is now to be carried out."""
+        return retaining.dry_run_name(self.owner, self.token)
+
+    @property
+    def planned(self) -> bool:
+        """Whether what is now to be carried out has been planned, or the attempt has failed."""
+        last = self.status.last_dry_run
+        return self.status.planned_for == self.token or (last is not None and last.job == self.dry_run)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the run that is active is one of the current plan, and so will report it."""
+        return (
+            self.running is not None and self.plan is not None and self.running.plan == plan_name(self.owner, self.plan)
+        )
+
+    def has(self, name: str) -> bool:
+        return any(item.name == name for item in self.view.jobs)
+
+    def made(self, name: str, options: RetentionOptions) -> tuple[dict[str, Any], ...]:
+        if self.plan is None:
+            raise AssertionError("a policy without a plan starts nothing")
+        runner = self.ctx.runner
+        job = retain_job(name, self.owner, self.spec, self.plan, self.generation, runner, options)
+        return plan_configmap(self.owner, self.plan), job
+
+
+@dataclass(frozen=True)
+class Start:
+    """What starts now, and which wishes are carried out with that."""
+
+    objects: tuple[dict[str, Any], ...] = ()
+    job: str | None = None
+    wish: str | None = None
+    approved: bool = False
+
+
+def start(policy: Policy) -> Start:
+    """Return what starts now: an approved plan, then a wish, then a dry run where no run tells the plan anyway."""
+    if policy.plan is None or policy.blocker is not None:
+        return Start()
+    options = RetentionOptions(approved=policy.approval.digest)
+    wish = policy.view.body["metadata"].get("annotations", {}).get(ANNOTATION_RUN)
+    wish = wish if wish and wish != policy.status.last_trigger else None
+    wished = retaining.wished_name(policy.owner, wish or "")
+    approved = retaining.approved_name(policy.owner, policy.approval.digest, policy.status.planned_at or "")
+    if policy.approval.starts and policy.has(approved):  # the status was not written after it had been made
+        return Start(approved=True)
+    if wish and policy.has(wished):
+        return Start(wish=wish)
+    if policy.running is None and not policy.spec.suspend:
+        if policy.approval.starts:
+            return Start(policy.made(approved, options), approved, approved=True)
+        if wish:
+            return Start(policy.made(wished, options), wished, wish)
+    if policy.planned or policy.tells or policy.has(policy.dry_run):
+        return Start()
+    return Start(policy.made(policy.dry_run, RetentionOptions(dry_run=True)))
