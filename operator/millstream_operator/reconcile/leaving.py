@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from millstream_operator.objects.configmap import plan_name
 from millstream_operator.reconcile import plans
+from millstream_operator.reconcile.observed import PolicyView, generation
 from millstream_operator.reconcile.outcome import Ref
 from millstream_operator.reconcile.retaining import DRY_RUN_ROLE, RUN_ROLE
 from millstream_operator.reconcile.runs import FINISHED
 from millstream_operator.reconcile.starting import Policy
 
 
-def superseded(policy: Policy) -> tuple[Ref, ...]:
-    """End runs of an older spec. A plan that differs for another reason, such as an upgrade, lets them finish."""
-    if policy.plan is None:
-        return ()
-    current = plan_name(policy.owner, policy.plan)
+def superseded(view: PolicyView, current: str) -> tuple[Ref, ...]:
+    """End runs of an older spec. A plan unlike `current` for another reason, such as an upgrade, lets them finish."""
     return tuple(
         Ref("Job", item.namespace, item.name, item.uid, wait_for_pods=True)
-        for item in policy.view.jobs
+        for item in view.jobs
         if item.state == "active" and item.role == RUN_ROLE and not item.leaving
-        if item.plan != current and item.generation < policy.generation
+        if item.plan != current and item.generation < generation(view.body)
     )
 
 

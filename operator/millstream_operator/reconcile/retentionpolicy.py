@@ -21,7 +21,7 @@ from millstream_operator.reconcile.observed import Body, Context, PolicyView
 from millstream_operator.reconcile.outcome import Note, Outcome, Ref
 from millstream_operator.reconcile.retaining import retain_cronjob
 from millstream_operator.reconcile.standing import Standing, settled, stalled, status_of, turning_point, waiting
-from millstream_operator.reconcile.starting import Policy, Start, start
+from millstream_operator.reconcile.starting import Policy, Start, running, start
 from millstream_operator.reconcile.validation import Problem, parsed
 
 _SECRET_WAIT_S = 30  # Secrets are not watched (we want no right to list them), so we look again
@@ -45,7 +45,8 @@ def reconcile(view: PolicyView, ctx: Context) -> Outcome:
 
 
 def _conclude(policy: Policy) -> Outcome:
-    begun, superseded = start(policy), leaving.superseded(policy)
+    current = plan_name(policy.owner, policy.plan) if policy.plan is not None else ""
+    begun, superseded = start(policy), leaving.superseded(policy.view, current)
     standing = _standing(policy, begun)
     told = retained.domain(policy.spec, policy.status, policy.token)
     back = restored.restored(policy.owner, policy.spec.history, policy.before.last_restore, policy.view.restores)
@@ -54,7 +55,7 @@ def _conclude(policy: Policy) -> Outcome:
     active = policy.running.name if policy.running is not None else begun.job
     status = policy.status.model_copy(
         update={
-            "plan_name": plan_name(policy.owner, policy.plan) if policy.plan else policy.status.plan_name,
+            "plan_name": current or policy.status.plan_name,
             "cron_job": cronjob_name(policy.owner),
             "active_job": active,
             "last_restore": back.last,
@@ -82,12 +83,14 @@ def _conclude(policy: Policy) -> Outcome:
 
 
 def _impossible(view: PolicyView, ctx: Context, before: RetentionPolicyStatus, standing: Standing) -> Outcome:
-    """Stop the schedule: the spec it was made from is not what is wanted, and it may remove what shall stay."""
-    read = retained.read(before, view.jobs, "", "")
+    """Stop schedule and runs: the spec they were made from is not what is wanted, and may remove what shall stay."""
+    read, active, superseded = retained.read(before, view.jobs, "", ""), running(view), leaving.superseded(view, "")
     if view.cronjob is not None:
         standing = replace(standing, message=f"{standing.message}; until then no run starts")
-    document = settled(read.status, view.body, ctx.now, standing)
-    return Outcome(_stopped(view.cronjob), document, notes=turning_point(before, standing), counted=read.facts)
+    status = read.status.model_copy(update={"active_job": active.name if active is not None else None})
+    document = settled(status, view.body, ctx.now, standing)
+    notes = (*turning_point(before, standing), *read.notes, *map(_ended, superseded))
+    return Outcome(_stopped(view.cronjob), document, superseded, notes, read.facts)
 
 
 def _standing(policy: Policy, begun: Start) -> Standing:
@@ -145,15 +148,15 @@ def _stopped(live: Body | None) -> tuple[dict[str, Any], ...]:
 
 
 def _told(policy: Policy, begun: Start, superseded: Sequence[Ref]) -> tuple[Note, ...]:
-    notes = [
-        Note(
-            "Warning", conditions.SPEC_CHANGED, f"run {ref.name} began with an older spec and is ended; its work stays"
-        )
-        for ref in superseded
-    ]
+    notes = [_ended(ref) for ref in superseded]
     approval = policy.approval
     if begun.approved:
         notes.append(Note("Normal", conditions.APPROVED, f"plan {approval.digest} is approved and carried out"))
     if approval.refused and approval.refused != policy.before.approval_refused:
         notes.append(Note("Warning", conditions.APPROVAL_REFUSED, approval.refusal()))
     return tuple(notes)
+
+
+def _ended(ref: Ref) -> Note:
+    text = f"run {ref.name} began with an older spec and is ended; its work stays"
+    return Note("Warning", conditions.SPEC_CHANGED, text)

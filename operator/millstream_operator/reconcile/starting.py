@@ -44,7 +44,7 @@ class Policy:
     @cached_property
     def running(self) -> JobFacts | None:
         """The run that is active; dry runs change nothing and stand in nobody's way."""
-        return next((item for item in self.view.jobs if item.role == RUN_ROLE and item.state == "active"), None)
+        return running(self.view)
 
     @property
     def dry_run(self) -> str:
@@ -73,6 +73,11 @@ class Policy:
         runner = self.ctx.runner
         job = retain_job(name, self.owner, self.spec, self.plan, self.generation, runner, options)
         return plan_configmap(self.owner, self.plan), job
+
+
+def running(view: PolicyView) -> JobFacts | None:
+    """Return the run that is active, of whatever spec."""
+    return next((item for item in view.jobs if item.role == RUN_ROLE and item.state == "active"), None)
 
 
 @dataclass(frozen=True)
