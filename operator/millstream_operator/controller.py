@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from millstream_operator.queue import Key, WorkQueue
 from millstream_operator.reconcile import datasource, pipeline, pipelinerun, refusal, retentionpolicy, warehouse
 from millstream_operator.reconcile.observed import Context
 from millstream_operator.reconcile.outcome import Outcome
+from millstream_operator.reconcile.standing import Standing
 from millstream_operator.routing import concerned
 from millstream_operator.views import Views
 
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 class _Kind:
     view: Callable[[Body], Awaitable[Any]]
     reconcile: Callable[[Any, Context], Outcome]
+    refused: Callable[[Any, Context, Standing], Outcome] = refusal.reconcile
 
 
 class Controller:
@@ -62,7 +64,7 @@ class Controller:
             "Warehouse": _Kind(views.probe, warehouse.reconcile),
             "Pipeline": _Kind(views.pipeline, pipeline.reconcile),
             "PipelineRun": _Kind(views.run, pipelinerun.reconcile),
-            "RetentionPolicy": _Kind(views.policy, retentionpolicy.reconcile),
+            "RetentionPolicy": _Kind(views.policy, retentionpolicy.reconcile, retentionpolicy.refused),
         }
 
     def __copy__(self) -> Controller:
@@ -156,7 +158,11 @@ class Controller:
         """Say what the API server did not accept. Only a missing right or quota is worth trying again."""
         _log.error("reconcile.refused", extra={**_fields(key), "reason": str(error)})
         for_good = isinstance(error, PermanentApiError)
-        await self._carry_out(key, body, refusal.reconcile(body, str(error), for_good, self._context()))
+        kind, newest = self._kinds[key.kind], self._store.get(*key) or body
+        outcome = kind.refused(await kind.view(newest), self._context(), refusal.standing(str(error), for_good))
+        # Told first: what stops the old may be refused, too.
+        await self._carry_out(key, newest, replace(outcome, apply=(), delete=()))
+        await self._carry_out(key, newest, Outcome(outcome.apply, delete=outcome.delete))
         if for_good:
             return "terminal"
         raise error

@@ -16,7 +16,7 @@ from millstream_operator.objects.job import job, run_spec
 from millstream_operator.objects.naming import MAX_JOB_NAME, Owner, child_name, labels, short_hash
 from millstream_operator.objects.podtemplate import PodRequest, RunnerDefaults, pod_template
 from millstream_operator.reconcile import plans, policies
-from millstream_operator.reconcile.observed import PolicyView
+from millstream_operator.reconcile.observed import Body, PolicyView
 
 PARTITIONED = ("postgres",)  # warehouses whose tables a policy can cut, archive and drop
 LASTING = ("s3://", "gs://")  # a pod has no storage of its own that outlives it
@@ -130,3 +130,9 @@ def retain_cronjob(
     annotations = {ANNOTATION_PLAN: plan_name(policy, plan), ANNOTATION_GENERATION: str(generation)}
     body = retain_job_spec(policy, policy, spec, plan, runner, options)
     return cronjob(policy, Timing(schedule, spec.suspend, spec.history), body, annotations)
+
+
+def made_for(live: Body) -> int:
+    """Return the generation of the spec that a CronJob's runs are made for."""
+    annotations = live["spec"]["jobTemplate"].get("metadata", {}).get("annotations", {})
+    return int(annotations.get(ANNOTATION_GENERATION, 0))

@@ -17,7 +17,7 @@ from millstream_operator.objects.configmap import plan_configmap, plan_name
 from millstream_operator.objects.cronjob import cronjob_name, suspended
 from millstream_operator.objects.naming import owner_of
 from millstream_operator.reconcile import approving, leaving, restored, retained, retaining
-from millstream_operator.reconcile.observed import Body, Context, PolicyView
+from millstream_operator.reconcile.observed import Body, Context, PolicyView, generation
 from millstream_operator.reconcile.outcome import Note, Outcome, Ref
 from millstream_operator.reconcile.retaining import retain_cronjob
 from millstream_operator.reconcile.standing import Standing, settled, stalled, status_of, turning_point, waiting
@@ -42,6 +42,16 @@ def reconcile(view: PolicyView, ctx: Context) -> Outcome:
     approval = approving.approval(spec, read.status, view.body, current)
     gate = retaining.blocker(spec, view)
     return _conclude(Policy(view, ctx, owner, spec, before, read, plan, token, gate, approval))
+
+
+def refused(view: PolicyView, ctx: Context, standing: Standing) -> Outcome:
+    """Stop what goes on with an older spec, where the API server takes nothing of the current one, or not all of it."""
+    spec, live = parsed(RetentionPolicySpec, view.body.get("spec")), view.cronjob
+    plan = None if isinstance(spec, Problem) else retaining.configured(owner_of(view.body), spec, view)[0]
+    current = plan_name(owner_of(view.body), plan) if plan is not None else ""
+    if live is not None and retaining.made_for(live) >= generation(view.body):
+        view = replace(view, cronjob=None)  # the schedule is of the current spec and may go on
+    return _impossible(view, ctx, status_of(RetentionPolicyStatus, view.body), standing, current)
 
 
 def _conclude(policy: Policy) -> Outcome:
@@ -82,9 +92,12 @@ def _conclude(policy: Policy) -> Outcome:
     )
 
 
-def _impossible(view: PolicyView, ctx: Context, before: RetentionPolicyStatus, standing: Standing) -> Outcome:
+def _impossible(
+    view: PolicyView, ctx: Context, before: RetentionPolicyStatus, standing: Standing, current: str = ""
+) -> Outcome:
     """Stop schedule and runs: the spec they were made from is not what is wanted, and may remove what shall stay."""
-    read, active, superseded = retained.read(before, view.jobs, "", ""), running(view), leaving.superseded(view, "")
+    read, active = retained.read(before, view.jobs, "", ""), running(view)
+    superseded = leaving.superseded(view, current)
     if view.cronjob is not None:
         standing = replace(standing, message=f"{standing.message}; until then no run starts")
     status = read.status.model_copy(update={"active_job": active.name if active is not None else None})
