@@ -82,7 +82,7 @@ def archived(spec: RetentionPolicySpec, status: RetentionPolicyStatus) -> Condit
     if plan is None:
         text = "no run has told yet what waits for its archive"
         return conditions.condition(conditions.ARCHIVED, "Unknown", conditions.NOT_CHECKED, text)
-    steps = [step for step in plan.plan if step.step == "archive"]
+    steps = [step for step in plan.plan if step.step == "archive" or (step.step == "detach" and not step.blocked_by)]
     waiting = max(plan.summed().waiting, len(steps))
     if waiting:
         text = f"{waiting} partition(s) wait for their archive{_named(steps)}"

@@ -17,6 +17,7 @@ from millstream_operator.reconcile.outcome import Outcome
 MANUAL = retention_spec(approval="manual")
 PLANNED = {"digest": "d1", "approved": False, "plan": [DROP], "plan_count": 3, "bytes": 4096}
 ARCHIVING = PlannedStep(table="raw.flights", step="archive", partition="p2024_02")
+DUE = PlannedStep(table="raw.flights", step="detach", partition="p2024_03", why="older than 13 months")
 
 
 def after(ctx: Context, spec: Body, told: dict[str, Any], **around: Any) -> tuple[Body, JobFacts]:
@@ -119,6 +120,12 @@ def test_automatic_approval_hands_over_no_digest(ctx: Context) -> None:
         ({}, ("True", "ArchivesVerified"), "3 range(s) have an archive"),
         ({"plan": [ARCHIVING, DROP]}, ("False", "ArchivePending"), "1 partition(s) wait for their archive: raw.flig"),
         ({"tables": [table(waiting=4)]}, ("False", "ArchivePending"), "4 partition(s) wait for their archive"),
+        (
+            {"plan": [DUE, ARCHIVING], "tables": [table(waiting=1)]},
+            ("False", "ArchivePending"),
+            "2 partition(s) wait for their archive: raw.flights p2024_03 (detach); raw.flights p2024_02 (archive)",
+        ),
+        ({"plan": [DUE.model_copy(update={"blocked_by": "hold case7"})]}, ("True", "ArchivesVerified"), "3 range(s)"),
     ],
 )
 def test_archived(ctx: Context, told: dict[str, Any], archived: tuple[str, str], words: str) -> None:
