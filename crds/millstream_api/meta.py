@@ -28,6 +28,7 @@ ANNOTATION_PLAN = f"{GROUP}/plan"
 ANNOTATION_APPLIED = f"{GROUP}/applied"
 ANNOTATION_ADOPTED = f"{GROUP}/adopted"
 ANNOTATION_GENERATION = f"{GROUP}/generation"
+ANNOTATION_CONFIGURATION = f"{GROUP}/configuration"
 FINALIZER = f"{GROUP}/cleanup"
 
 ResourceName = Annotated[

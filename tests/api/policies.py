@@ -67,5 +67,10 @@ def as_facts(manifest: Body, told: RunReport, minute: int = 0, **more: Any) -> J
     """Return a Job that an outcome has started, ended."""
     meta = manifest["metadata"]
     role = meta["labels"]["millstream.dev/role"]
-    plan = meta["annotations"]["millstream.dev/plan"]
-    return ended(meta["name"], told, minute, **({"role": role, "plan": plan, "generation": 1} | more))
+    said = {name: meta["annotations"][f"millstream.dev/{name}"] for name in ("plan", "configuration")}
+    return ended(meta["name"], told, minute, **({"role": role, **said, "generation": 1} | more))
+
+
+def like(other: JobFacts) -> dict[str, str]:
+    """Return what a run has in common with one that was made from the same."""
+    return {"plan": other.plan, "configuration": other.configuration}

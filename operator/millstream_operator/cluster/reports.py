@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from millstream_api.meta import ANNOTATION_ADOPTED, ANNOTATION_GENERATION, ANNOTATION_PLAN, LABEL_OWNER_UID, LABEL_ROLE
+from millstream_api.meta import (
+    ANNOTATION_ADOPTED,
+    ANNOTATION_CONFIGURATION,
+    ANNOTATION_GENERATION,
+    ANNOTATION_PLAN,
+    LABEL_OWNER_UID,
+    LABEL_ROLE,
+)
 from millstream_api.run_report import ExitCode, RunReport
 from millstream_operator.objects.podtemplate import CONTAINER
 from millstream_operator.reconcile.observed import JobFacts, instant, rfc3339
@@ -41,6 +48,7 @@ def job_facts(job: Body, pods: Sequence[Body]) -> JobFacts:
         owner_uid=meta.get("labels", {}).get(LABEL_OWNER_UID, ""),
         role=meta.get("labels", {}).get(LABEL_ROLE, ""),
         generation=int(annotations.get(ANNOTATION_GENERATION, 0)),
+        configuration=annotations.get(ANNOTATION_CONFIGURATION, ""),
         run=manual or meta["name"],
         scheduled_for=_instant(annotations.get(_SCHEDULED, "")),
         scheduled=any(ref["kind"] == "CronJob" for ref in owners),

@@ -28,14 +28,13 @@ class Read:
     notes: tuple[Note, ...] = ()
 
 
-def read(status: RetentionPolicyStatus, jobs: Iterable[JobFacts], plan: str, token: str) -> Read:
-    """Read what has ended since the last look. `plan` and `token` name what a Job would be made from now."""
+def read(status: RetentionPolicyStatus, jobs: Iterable[JobFacts], token: str) -> Read:
+    """Read what has ended since the last look. `token` names what a Job would be made from now."""
     done = sorted((item for item in jobs if item.state != "active"), key=lambda item: (item.finished or "", item.name))
     facts: list[RetainFacts] = []
     notes: list[Note] = []
     for item in (item for item in done if item.uid not in status.counted_jobs):
-        current = bool(plan) and item.plan == plan
-        ran = _ran(item, token if current else None)
+        ran = _ran(item)
         if item.role == DRY_RUN_ROLE:
             update: dict[str, object] = {"last_dry_run": ran}
         else:
@@ -45,9 +44,10 @@ def read(status: RetentionPolicyStatus, jobs: Iterable[JobFacts], plan: str, tok
                 update["last_success_at"] = item.finished
                 notes.append(Note("Normal", "RunSucceeded", f"run {item.name}: {ran.message}"))
         told = item.report.retention if item.report is not None else None
-        fresh = (item.finished or "") >= (status.planned_at or "") and (current or status.planned_for != token)
+        current = item.configuration == token or status.planned_for != token
+        fresh = current and (item.finished or "") >= (status.planned_at or "")
         if told is not None and fresh:
-            update |= _planned(told, item, token if current else None)
+            update |= _planned(told, item)
         status = status.model_copy(update=update)
     status = status.model_copy(update={"counted_jobs": sorted(item.uid for item in done)})
     return Read(status, tuple(facts), tuple(notes))
@@ -122,7 +122,7 @@ def turned(before: Sequence[Condition], now: Iterable[Condition]) -> tuple[Note,
     return tuple(Note("Warning", item.reason, item.message) for item in now if item.reason in _ALARMING - known)
 
 
-def _ran(item: JobFacts, configuration: str | None) -> PolicyRun:
+def _ran(item: JobFacts) -> PolicyRun:
     _, outcome, message = verdict(item)
     told = item.report.retention if item.report is not None else None
     mismatches = told.summed().verify_failures if told is not None else 0
@@ -136,17 +136,17 @@ def _ran(item: JobFacts, configuration: str | None) -> PolicyRun:
         outcome=outcome,
         message=message[:_MESSAGE_LIMIT],
         finished_at=item.finished,
-        configuration=configuration,
+        configuration=item.configuration or None,
         verify_failures=mismatches,
     )
 
 
-def _planned(told: RetentionReport, item: JobFacts, token: str | None) -> dict[str, object]:
+def _planned(told: RetentionReport, item: JobFacts) -> dict[str, object]:
     sums = told.summed()
     return {
         "plan": told,
         "planned_at": item.finished,
-        "planned_for": token,
+        "planned_for": item.configuration or None,
         "live": sums.live,
         "archived": sums.archived,
         "dropped": sums.dropped,

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from millstream_api import RetentionOptions, conditions
-from millstream_api.meta import ANNOTATION_GENERATION, ANNOTATION_PLAN, PodOverrides
+from millstream_api.meta import ANNOTATION_CONFIGURATION, ANNOTATION_GENERATION, ANNOTATION_PLAN, PodOverrides
 from millstream_api.pipeline import Retries, Schedule
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.run_plan import RunPlan
@@ -81,6 +81,11 @@ def approved_name(policy: Owner, digest: str, planned_at: str) -> str:
     return child_name(policy.name, policy.uid, "approve", digest, planned_at, limit=MAX_JOB_NAME)
 
 
+def origin(generation: int, token: str) -> dict[str, str]:
+    """Return the annotations that say which spec, and which configuration, a Job is made for."""
+    return {ANNOTATION_GENERATION: str(generation), ANNOTATION_CONFIGURATION: token}
+
+
 def retain_job_spec(
     policy: Owner,
     owner: Owner,
@@ -108,26 +113,26 @@ def retain_job(
     policy: Owner,
     spec: RetentionPolicySpec,
     plan: RunPlan,
-    generation: int,
+    origin: dict[str, str],
     runner: RunnerDefaults,
     options: RetentionOptions = _USUAL,
 ) -> dict[str, Any]:
-    """Return a Job of the policy itself; it carries the generation of the spec that it is made for."""
+    """Return a Job of the policy itself; it carries what it is made for."""
     body = retain_job_spec(policy, policy, spec, plan, runner, options)
-    return job(name, policy, body, plan_name(policy, plan), {ANNOTATION_GENERATION: str(generation)})
+    return job(name, policy, body, plan_name(policy, plan), origin)
 
 
 def retain_cronjob(
     policy: Owner,
     spec: RetentionPolicySpec,
     plan: RunPlan,
-    generation: int,
+    origin: dict[str, str],
     runner: RunnerDefaults,
     options: RetentionOptions,
 ) -> dict[str, Any]:
     """Return the CronJob: one run at a time, and none while the policy is suspended."""
     schedule = Schedule(cron=spec.schedule.cron, time_zone=spec.schedule.time_zone, concurrency_policy="Forbid")
-    annotations = {ANNOTATION_PLAN: plan_name(policy, plan), ANNOTATION_GENERATION: str(generation)}
+    annotations = {ANNOTATION_PLAN: plan_name(policy, plan), **origin}
     body = retain_job_spec(policy, policy, spec, plan, runner, options)
     return cronjob(policy, Timing(schedule, spec.suspend, spec.history), body, annotations)
 

@@ -37,7 +37,7 @@ def reconcile(view: PolicyView, ctx: Context) -> Outcome:
         return _impossible(view, ctx, before, stalled(refusal.reason, refusal.message))
     owner = owner_of(view.body)
     plan, token = retaining.configured(owner, spec, view)
-    read = retained.read(before, view.jobs, plan_name(owner, plan) if plan else "", token)
+    read = retained.read(before, view.jobs, token)
     current = bool(token) and read.status.planned_for == token
     approval = approving.approval(spec, read.status, view.body, current)
     gate = retaining.blocker(spec, view)
@@ -96,7 +96,7 @@ def _impossible(
     view: PolicyView, ctx: Context, before: RetentionPolicyStatus, standing: Standing, current: str = ""
 ) -> Outcome:
     """Stop schedule and runs: the spec they were made from is not what is wanted, and may remove what shall stay."""
-    read, active = retained.read(before, view.jobs, "", ""), running(view)
+    read, active = retained.read(before, view.jobs, ""), running(view)
     superseded = leaving.superseded(view, current)
     if view.cronjob is not None:
         standing = replace(standing, message=f"{standing.message}; until then no run starts")
@@ -152,7 +152,7 @@ def _schedule(policy: Policy) -> tuple[dict[str, Any], ...]:
     if policy.blocker is not None and live is None:
         return ()
     options, runner = RetentionOptions(approved=policy.approval.digest), policy.ctx.runner
-    made = retain_cronjob(policy.owner, policy.spec, policy.plan, policy.generation, runner, options)
+    made = retain_cronjob(policy.owner, policy.spec, policy.plan, policy.origin, runner, options)
     return plan_configmap(policy.owner, policy.plan), made
 
 

@@ -11,7 +11,7 @@ from millstream_api.meta import ANNOTATION_RUN
 from millstream_api.retention_report import RetentionPolicyStatus
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.run_plan import RunPlan
-from millstream_operator.objects.configmap import plan_configmap, plan_name
+from millstream_operator.objects.configmap import plan_configmap
 from millstream_operator.objects.naming import Owner
 from millstream_operator.reconcile import approving, policies, retained, retaining
 from millstream_operator.reconcile.observed import Context, JobFacts, PolicyView, generation
@@ -41,6 +41,11 @@ class Policy:
     def generation(self) -> int:
         return generation(self.view.body)
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a Job that is made now carries with it."""
+        return retaining.origin(self.generation, self.token)
+
     @cached_property
     def running(self) -> JobFacts | None:
         """The run that is active; dry runs change nothing and stand in nobody's way."""
@@ -55,14 +60,12 @@ class Policy:
     def planned(self) -> bool:
         """Whether what is now to be carried out has been planned, or the attempt has failed."""
         last = self.status.last_dry_run
-        return self.status.planned_for == self.token or (last is not None and last.job == self.dry_run)
+        return self.status.planned_for == self.token or (last is not None and last.configuration == self.token)
 
     @property
     def tells(self) -> bool:
-        """Whether the run that is active is one of the current plan, and so will report it."""
-        return (
-            self.running is not None and self.plan is not None and self.running.plan == plan_name(self.owner, self.plan)
-        )
+        """Whether the run that is active has what a run would have now, and so will report the plan."""
+        return self.running is not None and bool(self.token) and self.running.configuration == self.token
 
     def has(self, name: str) -> bool:
         return any(item.name == name for item in self.view.jobs)
@@ -71,7 +74,7 @@ class Policy:
         if self.plan is None:
             raise AssertionError("a policy without a plan starts nothing")
         runner = self.ctx.runner
-        job = retain_job(name, self.owner, self.spec, self.plan, self.generation, runner, options)
+        job = retain_job(name, self.owner, self.spec, self.plan, self.origin, runner, options)
         return plan_configmap(self.owner, self.plan), job
 
 

@@ -39,6 +39,14 @@ def test_success() -> None:
     assert facts.finished == "2026-03-01T10:06:59Z"
 
 
+def test_what_a_job_was_made_for() -> None:
+    made = job()
+    made["metadata"]["annotations"] = {f"millstream.dev/{name}": name[:4] for name in ("plan", "configuration")}
+    made["metadata"]["annotations"]["millstream.dev/generation"] = "3"
+    facts = job_facts(made, [])
+    assert (facts.generation, facts.plan, facts.configuration) == (3, "plan", "conf")
+
+
 def test_newest_attempt_speaks() -> None:
     first = RunReport(exit_code=75, reason="Down", message="first").fitted().decode()
     last = RunReport(exit_code=78, reason="Bad", message="last").fitted().decode()

@@ -8,7 +8,7 @@ import pytest
 
 from api.manifests import Body, retention_spec
 from api.pipelines import conditions, kinds, live_cronjob, message
-from api.policies import ARCHIVE, DROP, HELD, SECRET, as_facts, ended, env, made, report, table, view
+from api.policies import ARCHIVE, DROP, HELD, SECRET, as_facts, ended, env, like, made, report, table, view
 from millstream_api import PlannedStep
 from millstream_operator.reconcile import retentionpolicy
 from millstream_operator.reconcile.observed import Context, JobFacts
@@ -69,7 +69,7 @@ def test_an_old_approval_covers_no_new_steps(ctx: Context) -> None:
     status, dry_run = after(ctx, MANUAL, PLANNED)
     outcome = retentionpolicy.reconcile(view(MANUAL, status=status, meta=saying("d1")), ctx)
     done = as_facts(made(outcome), report(digest=""), 5)
-    nightly = ended("keep-2", report(**{**PLANNED, "digest": "d2"}), 30, plan=dry_run.plan)
+    nightly = ended("keep-2", report(**{**PLANNED, "digest": "d2"}), 30, **like(dry_run))
     jobs = (done, nightly)
     waits = retentionpolicy.reconcile(view(MANUAL, status=outcome.status, meta=saying("d1"), jobs=jobs), ctx)
     assert conditions(waits)["Ready"] == ("True", "AwaitingApproval")
@@ -144,7 +144,7 @@ def test_an_archive_that_does_not_match_is_told_with_its_table(ctx: Context) -> 
     bad = table(
         outcome="failed", verify_failures=1, message="p2024_01: 10 rows archived, 11 in the table; delete the attempt"
     )
-    run = ended("keep-1", report(65, "1 of 2 tables failed", tables=[bad]), 10, plan=dry_run.plan)
+    run = ended("keep-1", report(65, "1 of 2 tables failed", tables=[bad]), 10, **like(dry_run))
     outcome = retentionpolicy.reconcile(view(spec, status=status, secret=SECRET, jobs=(run,)), ctx)
     assert conditions(outcome)["Archived"] == ("False", "VerificationFailed")
     assert message(outcome, "Archived") == (
@@ -166,7 +166,7 @@ def test_a_mismatch_beside_another_failure_has_its_own_event(ctx: Context) -> No
     spec = retention_spec(archive=ARCHIVE)
     status, dry_run = after(ctx, spec, {}, secret=SECRET)
     bad = table(outcome="failed", verify_failures=1, message="10 rows archived, 11 in the table")
-    run = ended("keep-1", report(75, "raw.other is locked", tables=[bad]), 10, plan=dry_run.plan)
+    run = ended("keep-1", report(75, "raw.other is locked", tables=[bad]), 10, **like(dry_run))
     outcome = retentionpolicy.reconcile(view(spec, status=status, secret=SECRET, jobs=(run,)), ctx)
     assert sorted(notes(outcome)) == ["RunFailed", "VerificationFailed"]
     assert conditions(outcome)["Archived"] == ("False", "VerificationFailed")
@@ -175,13 +175,13 @@ def test_a_mismatch_beside_another_failure_has_its_own_event(ctx: Context) -> No
 def test_what_blocks_is_named_and_told_once(ctx: Context) -> None:
     status, dry_run = after(ctx, retention_spec(), {})
     assert conditions(retentionpolicy.reconcile(view(status=status), ctx))["Blocked"] == ("False", "NothingBlocked")
-    run = ended("keep-1", report(plan=[HELD], blocked=3), 10, plan=dry_run.plan)
+    run = ended("keep-1", report(plan=[HELD], blocked=3), 10, **like(dry_run))
     outcome = retentionpolicy.reconcile(view(status=status, jobs=(run,)), ctx)
     assert conditions(outcome)["Blocked"] == ("True", "StepsBlocked")
     assert message(outcome, "Blocked") == "3 step(s) wait: raw.flights p2024_01 (drop): hold case7"
     assert notes(outcome)["StepsBlocked"] == message(outcome, "Blocked")
     clipped = report(tables=[table(outcome="blocked", message="mart.daily is 2 days behind")], blocked=1)
-    after_that = ended("keep-2", clipped, 20, plan=dry_run.plan)
+    after_that = ended("keep-2", clipped, 20, **like(dry_run))
     outcome = retentionpolicy.reconcile(view(status=outcome.status, jobs=(run, after_that)), ctx)
     assert message(outcome, "Blocked") == "1 step(s) wait: raw.flights: mart.daily is 2 days behind"
     assert "StepsBlocked" not in notes(outcome)

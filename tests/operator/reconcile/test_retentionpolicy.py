@@ -10,7 +10,7 @@ import pytest
 
 from api.manifests import Body, body, ready, retention_spec, warehouse_spec
 from api.pipelines import conditions, kinds, live_cronjob, message
-from api.policies import ARCHIVE, SECRET, WAREHOUSE, as_facts, ended, env, made, report, view
+from api.policies import ARCHIVE, SECRET, WAREHOUSE, as_facts, ended, env, like, made, report, view
 from millstream_operator.reconcile import retentionpolicy
 from millstream_operator.reconcile.observed import Context, PlanFacts, SecretFacts
 from millstream_operator.reconcile.outcome import Outcome
@@ -49,6 +49,7 @@ def test_a_policy_becomes_a_cronjob_and_a_dry_run(ctx: Context) -> None:
     assert template["metadata"]["annotations"] == {
         "millstream.dev/plan": plan["metadata"]["name"],
         "millstream.dev/generation": "1",
+        "millstream.dev/configuration": dry_run["metadata"]["annotations"]["millstream.dev/configuration"],
     }
     pod = template["spec"]["template"]["spec"]
     assert (template["spec"]["backoffLimit"], template["spec"]["activeDeadlineSeconds"]) == (3, 7200)
@@ -244,7 +245,7 @@ def test_how_a_failed_run_is_told_and_mended(
     ctx: Context, code: int, more: dict[str, Any], ready_: tuple[str, str], stalled: str
 ) -> None:
     status, dry_run = planned(ctx)
-    run = ended("keep-1", report(code, "what and why"), 10, plan=dry_run.plan, **more)
+    run = ended("keep-1", report(code, "what and why"), 10, **like(dry_run), **more)
     outcome = retentionpolicy.reconcile(view(status=status, jobs=(run,)), ctx)
     assert conditions(outcome)["Ready"] == ready_
     assert conditions(outcome)["Stalled"][0] == stalled
@@ -252,7 +253,7 @@ def test_how_a_failed_run_is_told_and_mended(
     assert reasons(outcome) == [ready_[1]]
     again = retentionpolicy.reconcile(view(status=outcome.status, jobs=(run,)), ctx)
     assert (again.status, again.notes, again.counted) == (outcome.status, (), ())
-    good = ended("keep-2", report(), 20, plan=dry_run.plan)
+    good = ended("keep-2", report(), 20, **like(dry_run))
     after = retentionpolicy.reconcile(view(status=outcome.status, jobs=(run, good)), ctx)
     assert conditions(after)["Ready"] == ("True", "Scheduled")
 
@@ -274,7 +275,7 @@ def test_a_wrong_configuration_is_mended_by_a_dry_run_that_succeeds(ctx: Context
 
 def test_history_is_kept_and_old_plans_go(ctx: Context) -> None:
     status, dry_run = planned(ctx)
-    good = [ended(f"good-{number}", report(), number, plan=dry_run.plan) for number in range(5)]
+    good = [ended(f"good-{number}", report(), number, **like(dry_run)) for number in range(5)]
     bad = [ended(f"bad-{number}", report(75), 10 + number, plan="older") for number in range(4)]
     old = (ctx.now - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     plans = (
