@@ -191,6 +191,9 @@ class RetentionPolicyStatus(ConditionedStatus):
     active_job: str | None = Field(default=None, description="Run that has not ended.")
     last_run: PolicyRun | None = Field(default=None, description="Newest run that has ended.")
     last_dry_run: PolicyRun | None = Field(default=None, description="Newest dry run that has ended.")
+    dry_run_failures: int | None = Field(
+        default=None, description="Dry runs in a row that failed for a reason that may pass; the next one waits longer."
+    )
     last_restore: PolicyRestore | None = Field(default=None, description="Newest restore that has ended.")
     last_success_at: str | None = Field(default=None, description="When a run last did all it should, RFC 3339 UTC.")
     last_trigger: str | None = Field(default=None, description="Newest value of the `millstream.dev/run` annotation.")

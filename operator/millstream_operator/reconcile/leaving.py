@@ -30,7 +30,9 @@ def finished_with(policy: Policy) -> tuple[Ref, ...]:
     )
     good = [item for item in done if item.state == "succeeded"]
     bad = [item for item in done if item.state == "failed"]
-    stale = [item for item in policy.view.jobs if item.role == DRY_RUN_ROLE and item.name != policy.dry_run]
+    last = policy.status.last_dry_run
+    current = {policy.dry_run, last.job if last is not None and last.configuration == policy.token else ""}
+    stale = [item for item in policy.view.jobs if item.role == DRY_RUN_ROLE and item.name not in current]
     kept = policy.spec.history
     gone = [*good[kept.successful :], *bad[kept.failed :], *(item for item in stale if not item.leaving)]
     return tuple(Ref("Job", item.namespace, item.name, item.uid) for item in gone)

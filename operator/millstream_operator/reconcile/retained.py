@@ -9,6 +9,7 @@ from millstream_api import PlannedStep, RetentionReport, TableReport, conditions
 from millstream_api.meta import Condition
 from millstream_api.retention_report import PolicyRun, RetentionPolicyStatus
 from millstream_api.retentionpolicy import RetentionPolicySpec
+from millstream_operator.reconcile import repeating
 from millstream_operator.reconcile.ending import verdict
 from millstream_operator.reconcile.observed import JobFacts
 from millstream_operator.reconcile.outcome import Note, RetainFacts
@@ -36,7 +37,7 @@ def read(status: RetentionPolicyStatus, jobs: Iterable[JobFacts], token: str) ->
     for item in (item for item in done if item.uid not in status.counted_jobs):
         ran = _ran(item)
         if item.role == DRY_RUN_ROLE:
-            update: dict[str, object] = {"last_dry_run": ran}
+            update: dict[str, object] = {"last_dry_run": ran, "dry_run_failures": repeating.failures(status, ran)}
         else:
             update = {"last_run": ran}
             facts.append(_facts(item, ran))

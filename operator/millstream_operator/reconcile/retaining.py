@@ -66,9 +66,10 @@ def blocker(spec: RetentionPolicySpec, view: PolicyView) -> policies.Blocker | N
     return found
 
 
-def dry_run_name(policy: Owner, token: str) -> str:
-    """Return the name of the dry run of a configuration: one per configuration."""
-    return child_name(f"{policy.name[:40]}-dry-run", policy.uid, "dry-run", token, limit=MAX_JOB_NAME)
+def dry_run_name(policy: Owner, token: str, failed_at: str) -> str:
+    """Return the name of the dry run of a configuration: one, and one more after each time it failed in passing."""
+    since = [failed_at] if failed_at else []
+    return child_name(f"{policy.name[:40]}-dry-run", policy.uid, "dry-run", token, *since, limit=MAX_JOB_NAME)
 
 
 def wished_name(policy: Owner, wish: str) -> str:

@@ -75,6 +75,7 @@ def _conclude(policy: Policy) -> Outcome:
         }
     )
     drop = () if policy.spec.archive is not None else (conditions.ARCHIVED,)
+    again_s = policy.repeats_in
     lacks_secret = policy.blocker is not None and policy.blocker.reason == conditions.SECRET_NOT_FOUND
     return Outcome(
         apply=(*_schedule(policy), *begun.objects),
@@ -88,7 +89,7 @@ def _conclude(policy: Policy) -> Outcome:
             *_told(policy, begun, superseded),
         ),
         counted=(*policy.read.facts, *back.facts),
-        requeue_s=_SECRET_WAIT_S if lacks_secret else None,
+        requeue_s=_SECRET_WAIT_S if lacks_secret else again_s if again_s is not None and again_s > 0 else None,
     )
 
 

@@ -13,7 +13,7 @@ from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.run_plan import RunPlan
 from millstream_operator.objects.configmap import plan_configmap
 from millstream_operator.objects.naming import Owner
-from millstream_operator.reconcile import approving, policies, retained, retaining
+from millstream_operator.reconcile import approving, policies, repeating, retained, retaining
 from millstream_operator.reconcile.observed import Context, JobFacts, PolicyView, generation
 from millstream_operator.reconcile.retaining import RUN_ROLE, retain_job
 
@@ -54,13 +54,21 @@ class Policy:
     @property
     def dry_run(self) -> str:
         """Name of the dry run of what is now to be carried out."""
-        return retaining.dry_run_name(self.owner, self.token)
+        return retaining.dry_run_name(self.owner, self.token, repeating.failed_at(self.status, self.token))
 
     @property
     def planned(self) -> bool:
         """Whether what is now to be carried out has been planned, or the attempt has failed."""
         last = self.status.last_dry_run
         return self.status.planned_for == self.token or (last is not None and last.configuration == self.token)
+
+    @property
+    def repeats_in(self) -> float | None:
+        """Seconds until the dry run is made again; None: it is not, or is about to tell, or has to wait."""
+        if self.plan is None or self.blocker is not None or self.tells or self.has(self.dry_run):
+            return None
+        failed = retained.problem(self.status, self.token)
+        return repeating.due_in(self.status, failed, self.token, self.ctx.now)
 
     @property
     def tells(self) -> bool:
@@ -111,6 +119,8 @@ def start(policy: Policy) -> Start:
             return Start(policy.made(approved, options), approved, approved=True)
         if wish:
             return Start(policy.made(wished, options), wished, wish)
-    if policy.planned or policy.tells or policy.has(policy.dry_run):
+    again_s = policy.repeats_in
+    known = policy.planned and (again_s is None or again_s > 0)
+    if known or policy.tells or policy.has(policy.dry_run):
         return Start()
     return Start(policy.made(policy.dry_run, RetentionOptions(dry_run=True)))
