@@ -125,13 +125,23 @@ def _standing(policy: Policy, begun: Start) -> Standing:
         return Standing("True", conditions.APPROVAL_REFUSED, policy.approval.refusal())
     if policy.approval.awaits is not None and begun.job is None:
         text = approving.waiting_text(policy.owner.name, policy.approval.awaits)
-        return Standing("True", conditions.AWAITING_APPROVAL, text)
+        return Standing("True", conditions.AWAITING_APPROVAL, text + _held_up(policy, begun))
+    return Standing("True", conditions.SCHEDULED, _schedule_text(policy, begun))
+
+
+def _schedule_text(policy: Policy, begun: Start) -> str:
     schedule, active = policy.spec.schedule, policy.running
     trouble = f"; Job {active.name}: {said}" if active is not None and (said := retained.trouble(active)) else ""
     plan = policy.status.plan
     steps = f"; {plan.plan_count or len(plan.plan)} step(s) planned" if plan is not None else ""
-    text = f"runs at {schedule.cron} ({schedule.time_zone}){steps}{retained.unborn(policy.status)}{trouble}"
-    return Standing("True", conditions.SCHEDULED, text)
+    more = f"{steps}{retained.unborn(policy.status)}{trouble}{_held_up(policy, begun)}"
+    return f"runs at {schedule.cron} ({schedule.time_zone}){more}"
+
+
+def _held_up(policy: Policy, begun: Start) -> str:
+    """Return that what somebody asks for waits for a restore, as the end of a sentence."""
+    asked = (policy.wish and not begun.wish) or (policy.approval.starts and not begun.approved)
+    return f"; a run waits for restore {policy.restoring} to end" if asked and policy.restoring else ""
 
 
 def _planning(policy: Policy, begun: Start) -> Standing:

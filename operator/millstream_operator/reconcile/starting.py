@@ -16,6 +16,7 @@ from millstream_operator.objects.naming import Owner
 from millstream_operator.reconcile import approving, policies, repeating, retained, retaining
 from millstream_operator.reconcile.observed import Context, JobFacts, PolicyView, generation
 from millstream_operator.reconcile.retaining import RUN_ROLE, retain_job
+from millstream_operator.reconcile.runs import runs_among
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ class Policy:
     def running(self) -> JobFacts | None:
         """The run that is active; dry runs change nothing and stand in nobody's way."""
         return running(self.view)
+
+    @cached_property
+    def restoring(self) -> str:
+        """Name of the restore that is active: it waits for runs, and runs wait for it."""
+        runs = runs_among(self.owner, self.view.restores)
+        return next((run.name for run in runs if run.active), "")
+
+    @property
+    def wish(self) -> str | None:
+        """The value of the run annotation, where no run has been started for it."""
+        wish = self.view.body["metadata"].get("annotations", {}).get(ANNOTATION_RUN)
+        return wish if wish and wish != self.status.last_trigger else None
 
     @property
     def dry_run(self) -> str:
@@ -106,15 +119,14 @@ def start(policy: Policy) -> Start:
     if policy.plan is None or policy.blocker is not None:
         return Start()
     options = RetentionOptions(approved=policy.approval.digest)
-    wish = policy.view.body["metadata"].get("annotations", {}).get(ANNOTATION_RUN)
-    wish = wish if wish and wish != policy.status.last_trigger else None
+    wish = policy.wish
     wished = retaining.wished_name(policy.owner, wish or "")
     approved = retaining.approved_name(policy.owner, policy.approval.digest, policy.status.planned_at or "")
     if policy.approval.starts and policy.has(approved):  # the status was not written after it had been made
         return Start(approved=True)
     if wish and policy.has(wished):
         return Start(wish=wish)
-    if policy.running is None and not policy.spec.suspend:
+    if policy.running is None and not policy.restoring and not policy.spec.suspend:
         if policy.approval.starts:
             return Start(policy.made(approved, options), approved, approved=True)
         if wish:

@@ -1,0 +1,49 @@
+"""Runs of a RetentionPolicy that a person asks for: what they wait for, and how a wish is told from an earlier one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.manifests import Body, body, retention_spec
+from api.pipelines import kinds, message
+from api.policies import DROP, as_facts, env, made, report, view
+from millstream_operator.reconcile import retentionpolicy
+from millstream_operator.reconcile.observed import Context
+
+MANUAL = retention_spec(approval="manual")
+BACK = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-02-01"}
+
+
+def said(**annotations: str) -> Body:
+    return {"annotations": {f"millstream.dev/{name}": value for name, value in annotations.items()}}
+
+
+def planned(ctx: Context, spec: Body | None = None, **told: Any) -> Body:
+    dry_run = as_facts(made(retentionpolicy.reconcile(view(spec), ctx)), report(**told))
+    status = retentionpolicy.reconcile(view(spec, jobs=(dry_run,)), ctx).status
+    assert status is not None
+    return status
+
+
+def restore(phase: str) -> Body:
+    spec = {"policyRef": {"name": "keep"}, "trigger": "restore", "restore": BACK}
+    return body("PipelineRun", "back", spec, status={"phase": phase})
+
+
+def test_runs_wait_for_a_restore_as_restores_wait_for_runs(ctx: Context) -> None:
+    status = planned(ctx, MANUAL, digest="d1", plan=[DROP])
+    for meta in (said(run="now"), said(approve="d1")):
+        outcome = retentionpolicy.reconcile(view(MANUAL, status=status, meta=meta, restores=(restore("Running"),)), ctx)
+        assert "Job" not in kinds(outcome)
+        assert outcome.status is not None
+        assert {"lastTrigger", "approved"}.isdisjoint(outcome.status)
+        assert "a run waits for restore back to end" in message(outcome)
+        for phase in ("Queued", "Succeeded"):
+            around = {"status": outcome.status, "meta": meta, "restores": (restore(phase),)}
+            assert "Job" in kinds(retentionpolicy.reconcile(view(MANUAL, **around), ctx))
+
+
+def test_a_dry_run_waits_for_no_restore(ctx: Context) -> None:
+    outcome = retentionpolicy.reconcile(view(restores=(restore("Running"),)), ctx)
+    assert env(made(outcome)) == '{"dryRun":true}'
+    assert "restore" not in message(outcome)
