@@ -204,6 +204,9 @@ class RetentionPolicyStatus(ConditionedStatus):
     counted_jobs: list[str] = Field(
         default_factory=list, description="UIDs of finished Jobs that have been read; so each counts once."
     )
+    counted_restores: list[str] = Field(
+        default_factory=list, description="UIDs of finished restores that have been told; so each counts once."
+    )
     live: int | None = Field(default=None, description="Attached partitions of all tables.")
     archived: int | None = Field(default=None, description="Ranges with a verified archive.")
     dropped: int | None = Field(default=None, description="Ranges that have left the warehouse.")

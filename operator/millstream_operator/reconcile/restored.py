@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from millstream_api import conditions
 from millstream_api.pipeline import History
-from millstream_api.retention_report import PolicyRestore
+from millstream_api.retention_report import PolicyRestore, RetentionPolicyStatus
 from millstream_operator.objects.naming import Owner
 from millstream_operator.reconcile.observed import Body
 from millstream_operator.reconcile.outcome import Note, Ref, RestoreFacts
@@ -21,22 +21,23 @@ class Restored:
     """What has been read, and what was new."""
 
     last: PolicyRestore | None
+    counted: tuple[str, ...] = ()  # UIDs of all that have been read and are still there
     notes: tuple[Note, ...] = ()
     facts: tuple[RestoreFacts, ...] = ()
     gone: tuple[Ref, ...] = ()  # beyond the history
 
 
-def restored(owner: Owner, history: History, last: PolicyRestore | None, bodies: Iterable[Body]) -> Restored:
-    """Read what has ended since `last`. One deleted here and kept in Git is applied, and so carried out, once more."""
+def restored(owner: Owner, history: History, before: RetentionPolicyStatus, bodies: Iterable[Body]) -> Restored:
+    """Read what was not told before. One deleted here and kept in Git is applied, and so carried out, once more."""
     done = finished_newest_first(runs_among(owner, bodies))
-    told = [_told(run) for run in reversed(done)]
-    known = (last.finished_at or "", last.name) if last is not None else ("", "")
-    new = [item for item in told if (item.finished_at or "", item.name) > known]
+    new = [_told(run) for run in reversed(done) if run.uid not in before.counted_restores]
+    known = [before.last_restore] if before.last_restore is not None else []
     good = [run for run in done if run.status.phase == "Succeeded"]
     bad = [run for run in done if run.status.phase != "Succeeded"]
     gone = [run for run in (*good[history.successful :], *bad[history.failed :]) if not run.leaving]
     return Restored(
-        new[-1] if new else last,
+        max((*known, *new), key=lambda item: (item.finished_at or "", item.name), default=None),
+        tuple(sorted(run.uid for run in done)),
         tuple(_note(item) for item in new),
         tuple(RestoreFacts(item.outcome) for item in new),
         tuple(Ref("PipelineRun", owner.namespace, run.name, run.uid) for run in gone),

@@ -59,7 +59,7 @@ def _conclude(policy: Policy) -> Outcome:
     begun, superseded = start(policy), leaving.superseded(policy.view, current)
     standing = _standing(policy, begun)
     told = retained.domain(policy.spec, policy.status, policy.token)
-    back = restored.restored(policy.owner, policy.spec.history, policy.before.last_restore, policy.view.restores)
+    back = restored.restored(policy.owner, policy.spec.history, policy.before, policy.view.restores)
     approval, known = policy.approval, policy.before.approved
     taken = approval.digest if begun.approved or approval.digest == known else None
     active = policy.running.name if policy.running is not None else begun.job
@@ -69,6 +69,7 @@ def _conclude(policy: Policy) -> Outcome:
             "cron_job": cronjob_name(policy.owner),
             "active_job": active,
             "last_restore": back.last,
+            "counted_restores": list(back.counted),
             "last_trigger": begun.wish or policy.status.last_trigger,
             "approved": taken or None,
             "approval_refused": approval.refused or None,

@@ -147,7 +147,30 @@ def test_the_policy_says_how_its_newest_restore_went(ctx: Context) -> None:
     ]
     assert (again.status, again.notes) == (after.status, ())
     gone = retentionpolicy.reconcile(replace(policy(), body=with_status(after.status)), ctx)
-    assert gone.status == after.status  # what was told stays when the run is deleted
+    assert gone.status == after.status | {"countedRestores": []}  # what was told stays when the run is deleted
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "newest"),
+    [
+        ([("one", 2)], [("also", 2), ("one", 2)], "one"),  # one second, and the second one's name comes first
+        ([("one", 2)], [("one", 2), ("two", 2)], "two"),
+        ([("one", 2)], [("before", 1), ("one", 2)], "one"),  # ended earlier, and was read later
+    ],
+)
+def test_every_restore_is_told_once(
+    ctx: Context, first: list[tuple[str, int]], second: list[tuple[str, int]], newest: str
+) -> None:
+    looks = [tuple(finished(*item) for item in items) for items in (first, second, second)]
+    status, counted = None, []
+    for restores in looks:
+        around = policy(restores=restores) if status is None else policy(restores=restores, status=status)
+        outcome = retentionpolicy.reconcile(around, ctx)
+        assert outcome.status is not None
+        status = outcome.status
+        counted.append(len(outcome.counted))
+        assert sum(note.reason == "RestoreSucceeded" for note in outcome.notes) == counted[-1]
+    assert (counted, status["lastRestore"]["name"] if status else "") == ([1, 1, 0], newest)
 
 
 def with_status(status: Body) -> Body:
