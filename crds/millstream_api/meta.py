@@ -29,6 +29,7 @@ ANNOTATION_APPLIED = f"{GROUP}/applied"
 ANNOTATION_ADOPTED = f"{GROUP}/adopted"
 ANNOTATION_GENERATION = f"{GROUP}/generation"
 ANNOTATION_CONFIGURATION = f"{GROUP}/configuration"
+ANNOTATION_APPROVED = f"{GROUP}/approved"
 FINALIZER = f"{GROUP}/cleanup"
 
 ResourceName = Annotated[

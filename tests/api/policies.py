@@ -68,6 +68,7 @@ def as_facts(manifest: Body, told: RunReport, minute: int = 0, **more: Any) -> J
     meta = manifest["metadata"]
     role = meta["labels"]["millstream.dev/role"]
     said = {name: meta["annotations"][f"millstream.dev/{name}"] for name in ("plan", "configuration")}
+    said["approved"] = meta["annotations"].get("millstream.dev/approved", "")
     return ended(meta["name"], told, minute, **({"role": role, **said, "generation": 1} | more))
 
 

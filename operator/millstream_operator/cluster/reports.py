@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from millstream_api.meta import (
     ANNOTATION_ADOPTED,
+    ANNOTATION_APPROVED,
     ANNOTATION_CONFIGURATION,
     ANNOTATION_GENERATION,
     ANNOTATION_PLAN,
@@ -48,6 +49,7 @@ def job_facts(job: Body, pods: Sequence[Body]) -> JobFacts:
         owner_uid=meta.get("labels", {}).get(LABEL_OWNER_UID, ""),
         role=meta.get("labels", {}).get(LABEL_ROLE, ""),
         generation=int(annotations.get(ANNOTATION_GENERATION, 0)),
+        approved=annotations.get(ANNOTATION_APPROVED, ""),
         configuration=annotations.get(ANNOTATION_CONFIGURATION, ""),
         run=manual or meta["name"],
         scheduled_for=_instant(annotations.get(_SCHEDULED, "")),

@@ -1,24 +1,49 @@
-"""What a look at a RetentionPolicy ends or deletes: runs of an older spec, history, dry runs and plans without use."""
+"""What a look at a RetentionPolicy ends or deletes: runs of an older spec, history, what has no use any more."""
 
 from __future__ import annotations
 
+from millstream_api import conditions
+from millstream_api.meta import ANNOTATION_APPROVE
 from millstream_operator.objects.configmap import plan_name
 from millstream_operator.reconcile import plans
-from millstream_operator.reconcile.observed import PolicyView, generation
-from millstream_operator.reconcile.outcome import Ref
+from millstream_operator.reconcile.observed import JobFacts, PolicyView, generation
+from millstream_operator.reconcile.outcome import Note, Ref
 from millstream_operator.reconcile.retaining import DRY_RUN_ROLE, RUN_ROLE
 from millstream_operator.reconcile.runs import FINISHED
 from millstream_operator.reconcile.starting import Policy
 
 
-def superseded(view: PolicyView, current: str) -> tuple[Ref, ...]:
-    """End runs of an older spec. A plan unlike `current` for another reason, such as an upgrade, lets them finish."""
-    return tuple(
-        Ref("Job", item.namespace, item.name, item.uid, wait_for_pods=True)
-        for item in view.jobs
-        if item.state == "active" and item.role == RUN_ROLE and not item.leaving
-        if item.plan != current and item.generation < generation(view.body)
-    )
+def superseded(view: PolicyView, current: str) -> tuple[JobFacts, ...]:
+    """Return runs of an older spec. A plan unlike `current` for another reason, say an upgrade, lets them finish."""
+    return tuple(item for item in _active(view) if item.plan != current and item.generation < generation(view.body))
+
+
+def unapproved(view: PolicyView) -> tuple[JobFacts, ...]:
+    """Return the runs of a plan whose approval has been taken back, or given to another one, meanwhile."""
+    said = view.body["metadata"].get("annotations", {}).get(ANNOTATION_APPROVE, "")
+    return tuple(item for item in _active(view) if item.approved and item.approved != said)
+
+
+def stopped(view: PolicyView, current: str) -> tuple[tuple[Ref, ...], tuple[Note, ...]]:
+    """End both, and say why."""
+    old = superseded(view, current)
+    withdrawn = [item for item in unapproved(view) if item not in old]
+    refs = [Ref("Job", item.namespace, item.name, item.uid, wait_for_pods=True) for item in (*old, *withdrawn)]
+    return tuple(refs), (*map(_of_older_spec, old), *map(_taken_back, withdrawn))
+
+
+def _active(view: PolicyView) -> list[JobFacts]:
+    return [item for item in view.jobs if item.state == "active" and item.role == RUN_ROLE and not item.leaving]
+
+
+def _of_older_spec(item: JobFacts) -> Note:
+    text = f"run {item.name} began with an older spec and is ended; its work stays"
+    return Note("Warning", conditions.SPEC_CHANGED, text)
+
+
+def _taken_back(item: JobFacts) -> Note:
+    text = f"the approval of plan {item.approved} is taken back: run {item.name} is ended; its work stays"
+    return Note("Warning", conditions.APPROVAL_WITHDRAWN, text)
 
 
 def finished_with(policy: Policy) -> tuple[Ref, ...]:

@@ -31,6 +31,7 @@ class JobFacts:
     role: str = ""  # label: what it does for it
     generation: int = 0  # annotation: of the spec it was made for; 0 where that is not told
     configuration: str = ""  # annotation: hash of all that a person may change to mend it, as it was when it was made
+    approved: str = ""  # annotation: digest of the plan whose irreversible steps it may take
     run: str = ""  # name of its PipelineRun
     scheduled: bool = False
     scheduled_for: str = ""  # the time of the schedule it was made for

@@ -6,7 +6,13 @@ import json
 from typing import Any
 
 from millstream_api import RetentionOptions, conditions
-from millstream_api.meta import ANNOTATION_CONFIGURATION, ANNOTATION_GENERATION, ANNOTATION_PLAN, PodOverrides
+from millstream_api.meta import (
+    ANNOTATION_APPROVED,
+    ANNOTATION_CONFIGURATION,
+    ANNOTATION_GENERATION,
+    ANNOTATION_PLAN,
+    PodOverrides,
+)
 from millstream_api.pipeline import Retries, Schedule
 from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_api.run_plan import RunPlan
@@ -82,9 +88,10 @@ def approved_name(policy: Owner, digest: str, planned_at: str) -> str:
     return child_name(policy.name, policy.uid, "approve", digest, planned_at, limit=MAX_JOB_NAME)
 
 
-def origin(generation: int, token: str) -> dict[str, str]:
-    """Return the annotations that say which spec, and which configuration, a Job is made for."""
-    return {ANNOTATION_GENERATION: str(generation), ANNOTATION_CONFIGURATION: token}
+def origin(generation: int, token: str, approved: str = "") -> dict[str, str]:
+    """Return the annotations that say which spec, configuration and approved plan a Job is made for."""
+    approval = {ANNOTATION_APPROVED: approved} if approved else {}
+    return {ANNOTATION_GENERATION: str(generation), ANNOTATION_CONFIGURATION: token, **approval}
 
 
 def retain_job_spec(

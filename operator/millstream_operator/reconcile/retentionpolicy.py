@@ -6,7 +6,6 @@ a schedule whose spec cannot be carried out is suspended, a run that began with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from millstream_operator.objects.cronjob import cronjob_name, suspended
 from millstream_operator.objects.naming import owner_of
 from millstream_operator.reconcile import approving, leaving, restored, retained, retaining
 from millstream_operator.reconcile.observed import Body, Context, PolicyView, generation
-from millstream_operator.reconcile.outcome import Note, Outcome, Ref
+from millstream_operator.reconcile.outcome import Note, Outcome
 from millstream_operator.reconcile.retaining import retain_cronjob
 from millstream_operator.reconcile.standing import Standing, settled, stalled, status_of, turning_point, waiting
 from millstream_operator.reconcile.starting import Policy, Start, running, start
@@ -56,7 +55,7 @@ def refused(view: PolicyView, ctx: Context, standing: Standing) -> Outcome:
 
 def _conclude(policy: Policy) -> Outcome:
     current = plan_name(policy.owner, policy.plan) if policy.plan is not None else ""
-    begun, superseded = start(policy), leaving.superseded(policy.view, current)
+    begun, (stopped, why) = start(policy), leaving.stopped(policy.view, current)
     standing = _standing(policy, begun)
     told = retained.domain(policy.spec, policy.status, policy.token)
     back = restored.restored(policy.owner, policy.spec.history, policy.before, policy.view.restores)
@@ -81,13 +80,14 @@ def _conclude(policy: Policy) -> Outcome:
     return Outcome(
         apply=(*_schedule(policy), *begun.objects),
         status=settled(status, policy.view.body, policy.ctx.now, standing, told, drop),
-        delete=(*superseded, *leaving.finished_with(policy), *back.gone, *leaving.unused_plans(policy)),
+        delete=(*stopped, *leaving.finished_with(policy), *back.gone, *leaving.unused_plans(policy)),
         notes=(
             *turning_point(policy.before, standing),
             *policy.read.notes,
             *back.notes,
             *retained.turned(policy.before.conditions, [item for item in told if item.reason != standing.reason]),
-            *_told(policy, begun, superseded),
+            *why,
+            *_told(policy, begun),
         ),
         counted=(*policy.read.facts, *back.facts),
         requeue_s=_SECRET_WAIT_S if lacks_secret else again_s if again_s is not None and again_s > 0 else None,
@@ -99,13 +99,13 @@ def _impossible(
 ) -> Outcome:
     """Stop schedule and runs: the spec they were made from is not what is wanted, and may remove what shall stay."""
     read, active = retained.read(before, view.jobs, ""), running(view)
-    superseded = leaving.superseded(view, current)
+    stopped, why = leaving.stopped(view, current)
     if view.cronjob is not None:
         standing = replace(standing, message=f"{standing.message}; until then no run starts")
     status = read.status.model_copy(update={"active_job": active.name if active is not None else None})
     document = settled(status, view.body, ctx.now, standing)
-    notes = (*turning_point(before, standing), *read.notes, *map(_ended, superseded))
-    return Outcome(_stopped(view.cronjob), document, superseded, notes, read.facts)
+    notes = (*turning_point(before, standing), *read.notes, *why)
+    return Outcome(_stopped(view.cronjob), document, stopped, notes, read.facts)
 
 
 def _standing(policy: Policy, begun: Start) -> Standing:
@@ -172,16 +172,10 @@ def _stopped(live: Body | None) -> tuple[dict[str, Any], ...]:
     return () if live is None or live["spec"].get("suspend") else (suspended(live),)
 
 
-def _told(policy: Policy, begun: Start, superseded: Sequence[Ref]) -> tuple[Note, ...]:
-    notes = [_ended(ref) for ref in superseded]
-    approval = policy.approval
+def _told(policy: Policy, begun: Start) -> tuple[Note, ...]:
+    notes, approval = [], policy.approval
     if begun.approved:
         notes.append(Note("Normal", conditions.APPROVED, f"plan {approval.digest} is approved and carried out"))
     if approval.refused and approval.refused != policy.before.approval_refused:
         notes.append(Note("Warning", conditions.APPROVAL_REFUSED, approval.refusal()))
     return tuple(notes)
-
-
-def _ended(ref: Ref) -> Note:
-    text = f"run {ref.name} began with an older spec and is ended; its work stays"
-    return Note("Warning", conditions.SPEC_CHANGED, text)

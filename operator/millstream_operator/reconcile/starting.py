@@ -45,7 +45,7 @@ class Policy:
     @property
     def origin(self) -> dict[str, str]:
         """What a Job that is made now carries with it."""
-        return retaining.origin(self.generation, self.token)
+        return retaining.origin(self.generation, self.token, self.approval.digest)
 
     @cached_property
     def running(self) -> JobFacts | None:
@@ -91,6 +91,9 @@ class Policy:
     def has(self, name: str) -> bool:
         return any(item.name == name for item in self.view.jobs)
 
+    def leaves(self, name: str) -> bool:
+        return any(item.name == name and item.leaving for item in self.view.jobs)
+
     def made(self, name: str, options: RetentionOptions) -> tuple[dict[str, Any], ...]:
         if self.plan is None:
             raise AssertionError("a policy without a plan starts nothing")
@@ -122,12 +125,12 @@ def start(policy: Policy) -> Start:
     wish = policy.wish
     wished = retaining.wished_name(policy.owner, wish or "")
     approved = retaining.approved_name(policy.owner, policy.approval.digest, policy.status.planned_at or "")
-    if policy.approval.starts and policy.has(approved):  # the status was not written after it had been made
-        return Start(approved=True)
+    if policy.approval.starts and policy.has(approved) and not policy.leaves(approved):
+        return Start(approved=True)  # the status was not written after it had been made
     if wish and policy.has(wished):
         return Start(wish=wish)
     if policy.running is None and not policy.restoring and not policy.spec.suspend:
-        if policy.approval.starts:
+        if policy.approval.starts and not policy.leaves(approved):
             return Start(policy.made(approved, options), approved, approved=True)
         if wish:
             return Start(policy.made(wished, options), wished, wish)

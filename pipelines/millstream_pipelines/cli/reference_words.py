@@ -53,6 +53,7 @@ REASONS = {
     "AwaitingApproval": "the plan takes irreversible steps and waits for `millstream.dev/approve`",
     "Approved": "an event: an approved plan is carried out",
     "ApprovalRefused": "`millstream.dev/approve` names another plan than the current one; the message has its digest",
+    "ApprovalWithdrawn": "an event: the approval was taken back, and the run that acted on it is ended; its work stays",
     "RestoreFailed": "an event: a restore from the policy's archives did not succeed; `status.lastRestore` says why",
     "SpecChanged": "an event: a run of an older spec was ended; the next one goes on where it stood",
     "VerificationFailed": "an archive that was read back did not match its partition; it is not dropped",

@@ -41,10 +41,11 @@ def test_success() -> None:
 
 def test_what_a_job_was_made_for() -> None:
     made = job()
-    made["metadata"]["annotations"] = {f"millstream.dev/{name}": name[:4] for name in ("plan", "configuration")}
-    made["metadata"]["annotations"]["millstream.dev/generation"] = "3"
+    names = ("plan", "configuration", "approved")
+    said = {f"millstream.dev/{name}": name[:4] for name in names} | {"millstream.dev/generation": "3"}
+    made["metadata"]["annotations"] = said
     facts = job_facts(made, [])
-    assert (facts.generation, facts.plan, facts.configuration) == (3, "plan", "conf")
+    assert (facts.generation, facts.plan, facts.configuration, facts.approved) == (3, "plan", "conf", "appr")
 
 
 def test_newest_attempt_speaks() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from api.manifests import Body, body, retention_spec
@@ -47,3 +48,24 @@ def test_a_dry_run_waits_for_no_restore(ctx: Context) -> None:
     outcome = retentionpolicy.reconcile(view(restores=(restore("Running"),)), ctx)
     assert env(made(outcome)) == '{"dryRun":true}'
     assert "restore" not in message(outcome)
+
+
+def test_an_approval_that_is_taken_back_ends_its_run(ctx: Context) -> None:
+    status = planned(ctx, MANUAL, digest="d1", plan=[DROP])
+    first = retentionpolicy.reconcile(view(MANUAL, status=status, meta=said(approve="d1")), ctx)
+    run = as_facts(made(first), report(), state="active", report=None, finished=None)
+    around: dict[str, Any] = {"status": first.status, "jobs": (run,)}
+    assert retentionpolicy.reconcile(view(MANUAL, **around, meta=said(approve="d1")), ctx).delete == ()
+    for spec, meta in ((MANUAL, {}), (MANUAL, said(approve="d2")), (retention_spec(keep={"age": "soon"}), {})):
+        outcome = retentionpolicy.reconcile(view(spec, **around, meta=meta), ctx)
+        assert [(ref.name, ref.wait_for_pods) for ref in outcome.delete] == [(run.name, True)]
+        assert [note.message for note in outcome.notes if note.reason == "ApprovalWithdrawn"] == [
+            f"the approval of plan d1 is taken back: run {run.name} is ended; its work stays"
+        ]
+    outcome = retentionpolicy.reconcile(view(MANUAL, **around), ctx)
+    leaving = replace(run, leaving=True)
+    for jobs, starts in (((leaving,), False), ((replace(leaving, state="failed"),), False), ((), True)):
+        again = view(MANUAL, status=outcome.status, jobs=jobs, meta=said(approve="d1"))
+        after = retentionpolicy.reconcile(again, ctx)
+        assert after.status is not None
+        assert (kinds(after)[-1] == "Job", after.status.get("approved") == "d1") == (starts, starts)
