@@ -197,6 +197,7 @@ class RetentionPolicyStatus(ConditionedStatus):
     last_restore: PolicyRestore | None = Field(default=None, description="Newest restore that has ended.")
     last_success_at: str | None = Field(default=None, description="When a run last did all it should, RFC 3339 UTC.")
     last_trigger: str | None = Field(default=None, description="Newest value of the `millstream.dev/run` annotation.")
+    last_triggered_job: str | None = Field(default=None, description="Job that was started for it.")
     approved: str | None = Field(default=None, description="Digest that was approved and is handed to runs.")
     approval_refused: str | None = Field(
         default=None, description="Value of the `millstream.dev/approve` annotation that names no current plan."

@@ -78,9 +78,13 @@ def dry_run_name(policy: Owner, token: str, failed_at: str) -> str:
     return child_name(f"{policy.name[:40]}-dry-run", policy.uid, "dry-run", token, *since, limit=MAX_JOB_NAME)
 
 
-def wished_name(policy: Owner, wish: str) -> str:
-    """Return the name of the run that the run annotation asks for: one per value."""
-    return child_name(policy.name, policy.uid, "run", wish, limit=MAX_JOB_NAME)
+def wished_name(policy: Owner, wish: str, before: str) -> str:
+    """Return the name of the run that the run annotation asks for; `before` is the one it asked for before, if any.
+
+    So a value that is said again, after another one, asks for another run.
+    """
+    since = [before] if before else []
+    return child_name(policy.name, policy.uid, "run", wish, *since, limit=MAX_JOB_NAME)
 
 
 def approved_name(policy: Owner, digest: str, planned_at: str) -> str:

@@ -70,6 +70,7 @@ def _conclude(policy: Policy) -> Outcome:
             "last_restore": back.last,
             "counted_restores": list(back.counted),
             "last_trigger": begun.wish or policy.status.last_trigger,
+            "last_triggered_job": begun.wished or policy.status.last_triggered_job,
             "approved": taken or None,
             "approval_refused": approval.refused or None,
         }

@@ -114,6 +114,7 @@ class Start:
     objects: tuple[dict[str, Any], ...] = ()
     job: str | None = None
     wish: str | None = None
+    wished: str | None = None  # the Job for it
     approved: bool = False
 
 
@@ -123,17 +124,17 @@ def start(policy: Policy) -> Start:
         return Start()
     options = RetentionOptions(approved=policy.approval.digest)
     wish = policy.wish
-    wished = retaining.wished_name(policy.owner, wish or "")
+    wished = retaining.wished_name(policy.owner, wish or "", policy.status.last_triggered_job or "")
     approved = retaining.approved_name(policy.owner, policy.approval.digest, policy.status.planned_at or "")
     if policy.approval.starts and policy.has(approved) and not policy.leaves(approved):
         return Start(approved=True)  # the status was not written after it had been made
     if wish and policy.has(wished):
-        return Start(wish=wish)
+        return Start(wish=wish, wished=wished)
     if policy.running is None and not policy.restoring and not policy.spec.suspend:
         if policy.approval.starts and not policy.leaves(approved):
             return Start(policy.made(approved, options), approved, approved=True)
         if wish:
-            return Start(policy.made(wished, options), wished, wish)
+            return Start(policy.made(wished, options), wished, wish, wished)
     again_s = policy.repeats_in
     known = policy.planned and (again_s is None or again_s > 0)
     if known or policy.tells or policy.has(policy.dry_run):

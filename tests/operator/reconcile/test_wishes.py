@@ -9,7 +9,7 @@ from api.manifests import Body, body, retention_spec
 from api.pipelines import kinds, message
 from api.policies import DROP, as_facts, env, made, report, view
 from millstream_operator.reconcile import retentionpolicy
-from millstream_operator.reconcile.observed import Context
+from millstream_operator.reconcile.observed import Context, JobFacts
 
 MANUAL = retention_spec(approval="manual")
 BACK = {"table": "raw.flights", "from": "2024-01-01", "to": "2024-02-01"}
@@ -69,3 +69,17 @@ def test_an_approval_that_is_taken_back_ends_its_run(ctx: Context) -> None:
         after = retentionpolicy.reconcile(again, ctx)
         assert after.status is not None
         assert (kinds(after)[-1] == "Job", after.status.get("approved") == "d1") == (starts, starts)
+
+
+def test_a_wish_may_be_said_again(ctx: Context) -> None:
+    status, jobs = planned(ctx), tuple[JobFacts, ...]()
+    for minute, wish in enumerate(("now", "again", "now", "again", "now"), 1):
+        outcome = retentionpolicy.reconcile(view(status=status, jobs=jobs, meta=said(run=wish)), ctx)
+        run = as_facts(made(outcome), report(), minute, uid=f"u{minute}")
+        assert run.name not in {job.name for job in jobs}
+        crashed = retentionpolicy.reconcile(view(status=status, jobs=(*jobs, run), meta=said(run=wish)), ctx)
+        assert "Job" not in kinds(crashed)
+        assert (crashed.status, outcome.status) != (None, None)
+        told = [(item or {})["lastTriggeredJob"] for item in (crashed.status, outcome.status)]
+        assert told == [run.name, run.name]
+        jobs, status = (*jobs, run), outcome.status or {}
