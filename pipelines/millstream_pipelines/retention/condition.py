@@ -32,6 +32,7 @@ SELECT n, a.attname FROM pg_constraint k CROSS JOIN unnest(k.conkey) n
 LEFT JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n
 WHERE k.conname = 'millstream_condition' AND k.conrelid = %s::regclass
 """
+_ORDERS = ("MDY", "DMY", "YMD")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def checked(
     alias = quote(table.rpartition(".")[2])
     try:
         used = _used(ddl, table, where, alias)
+        is_clear = _is_unambiguous(ddl, table, where, alias)
     except psycopg2.Error as error:
         if (error.pgcode or "")[:2] not in _REFUSED_CLASSES:
             raise translated(error, ddl.owner, f"reading the condition of {table}") from error
@@ -96,6 +98,11 @@ def checked(
         raise ConfigurationError(f"{who}: a system column means something else in each place; name columns of the row")
     whole = tuple(row[0] for row in ddl.rows(_NAMES, (quote_table(table),))) if 0 in used else ()
     names = tuple(name for number, name in used.items() if number)
+    if not is_clear:
+        raise ConfigurationError(
+            f"{who}: a date there is another one where days are written before months. Nothing was deleted; write "
+            "dates as 2013-08-09"
+        )
     mine = [hold for hold in holds if hold.table == table]
     return Condition(
         table, where, erasure.reason, names, whole, held_by(mine, *cut), tuple(spoken(hold) for hold in mine)
@@ -120,6 +127,31 @@ def _used(ddl: Ddl, table: str, where: str, alias: str) -> dict[int, str]:
         ddl.execute(f"CREATE TEMPORARY TABLE {alias} (LIKE {target})")
         ddl.execute(f"ALTER TABLE {copy} ADD CONSTRAINT millstream_condition CHECK ({where}\n)")
         return dict(ddl.rows(_USED, (copy,)))
+    finally:
+        if not ddl.connection.closed:
+            ddl.execute("ROLLBACK")
+
+
+def _is_unambiguous(ddl: Ddl, table: str, where: str, alias: str) -> bool:
+    """Return whether PostgreSQL understands the same, in whichever order days, months and years are expected."""
+    copy = f"pg_temp.{alias}"
+    ddl.execute("BEGIN")
+    try:
+        ddl.execute(f"CREATE TEMPORARY TABLE {alias} (LIKE {quote_table(table)})")
+        for order in _ORDERS:
+            ddl.execute(f"SET LOCAL datestyle = 'ISO, {order}'")
+            try:
+                ddl.execute(f"ALTER TABLE {copy} ADD CHECK ({where}\n)")
+            except psycopg2.Error as error:
+                if (error.pgcode or "")[:2] != "22":  # a day that is no month
+                    raise
+                return False
+        found = ddl.rows(
+            "SELECT count(DISTINCT pg_get_constraintdef(oid)) = 1 FROM pg_constraint "
+            "WHERE contype = 'c' AND conrelid = %s::regclass",
+            (copy,),
+        )
+        return bool(found[0][0])
     finally:
         if not ddl.connection.closed:
             ddl.execute("ROLLBACK")

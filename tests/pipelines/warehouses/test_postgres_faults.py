@@ -188,7 +188,8 @@ class TestLogin(PostgresCase):
         for setting in (
             "default_transaction_isolation = 'serializable'",
             "timezone = 'Asia/Tokyo'",
-            "datestyle = 'SQL'",
+            "datestyle = 'SQL, DMY'",
+            "bytea_output = 'escape'",
         ):
             self.execute(f"ALTER ROLE {role} SET {setting}")
         config = PostgresConfig.model_validate({**self.database_seen, "user": role, "password": "pw"})
@@ -196,9 +197,9 @@ class TestLogin(PostgresCase):
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT current_setting('transaction_isolation'), current_setting('timezone'), "
-                "now()::date::text LIKE '____-%'"
+                "'09/08/2013'::date::text, '\\x00'::bytea::text"
             )
-            assert cursor.fetchone() == ("read committed", "UTC", True)
+            assert cursor.fetchone() == ("read committed", "UTC", "2013-09-08", "\\x00")
         connection.close()
 
 

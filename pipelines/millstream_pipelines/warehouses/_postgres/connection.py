@@ -112,7 +112,9 @@ def _settings(config: PostgresConfig) -> str:
     settings = {
         "lock_timeout": f"{config.lock_timeout_seconds}s",
         "timezone": "UTC",
-        "datestyle": "ISO",
+        "datestyle": "ISO, MDY",  # of "ISO" alone, the order of day and month is the database's
+        "bytea_output": "hex",
+        "extra_float_digits": 3,
         "intervalstyle": "postgres",
         "default_transaction_isolation": "read committed",
         "synchronous_commit": "on" if config.synchronous_commit else "off",
