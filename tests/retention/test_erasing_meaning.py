@@ -53,3 +53,23 @@ def test_a_day_that_could_be_two_is_refused(postgres_database: Postgres, tmp_pat
     assert "'09/08/2013'" in report.message
     assert "2013-08-09" in report.message
     done(carried_out(postgres_database, spec(tmp_path, delete=[erasure("time_hour::date = '2013-08-09'")])))
+
+
+def test_equal_is_what_the_columns_collation_calls_so(postgres_database: Postgres, tmp_path: Path) -> None:
+    """In archives, too, and of a copy that `into` brings back."""
+    postgres_database.execute(
+        "CREATE SCHEMA raw; "
+        "CREATE COLLATION raw.\"Any case\" (provider = icu, locale = 'und-u-ks-level2', deterministic = false); "
+        f'CREATE TABLE {TABLE} (time_hour timestamptz NOT NULL, id bigint, tail text COLLATE raw."Any case") '
+        "PARTITION BY RANGE (time_hour)"
+    )
+    months(postgres_database, 8, 13)
+    postgres_database.execute(f"UPDATE {TABLE} SET tail = 'bob' WHERE id IN (7, 8)")
+    done(carried_out(postgres_database, spec(tmp_path, grace="0 days")))
+    policy = spec(tmp_path, grace="0 days", delete=[erasure("tail = 'BOB' AND id = 7")])
+    done(carried_out(postgres_database, policy))
+    found = postgres_database.execute("SELECT live_rows, archived_rows FROM _millstream.erasures")
+    assert found == [(3, 3)]
+    august = {"table": TABLE, "from": "2013-08-01", "to": "2013-09-01"}
+    done(carried_out(postgres_database, policy, restore=august | {"into": "copies"}))
+    assert postgres_database.execute("SELECT id FROM copies.flights_p20130801 WHERE tail = 'BOB'") == [(8,)]

@@ -7,6 +7,9 @@ from millstream_pipelines.warehouses.names import quote, quote_table
 
 _COLUMNS = """
 SELECT quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
+  || coalesce((SELECT format(' COLLATE %%I.%%I', n.nspname, c.collname) FROM pg_type t JOIN pg_collation c
+     ON c.oid = a.attcollation AND c.oid <> t.typcollation JOIN pg_namespace n ON n.oid = c.collnamespace
+     WHERE t.oid = a.atttypid), '')
   || CASE WHEN a.attgenerated = 's' THEN ' GENERATED ALWAYS AS (' || pg_get_expr(d.adbin, d.adrelid) || ') STORED'
           WHEN d.adbin IS NOT NULL THEN ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid) ELSE '' END
   || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from millstream_pipelines.errors import DataError
 from millstream_pipelines.failpoints import reached
@@ -31,6 +32,14 @@ from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
 
+# A manifest has types only, and what is equal is for a column's collation to say.
+_COLLATED = """
+SELECT format('ALTER TABLE %%s ALTER COLUMN %%I TYPE %%s COLLATE %%I.%%I', %(target)s, a.attname,
+  format_type(a.atttypid, a.atttypmod), n.nspname, c.collname)
+FROM pg_attribute a JOIN pg_attribute p ON p.attname = a.attname AND p.attrelid = to_regclass(%(parent)s)
+JOIN pg_collation c ON c.oid = p.attcollation JOIN pg_namespace n ON n.oid = c.collnamespace
+WHERE a.attrelid = to_regclass(%(target)s) AND a.attcollation NOT IN (0, p.attcollation)
+"""
 Wanted = Sequence[tuple[Condition, Receipt]]
 
 
@@ -109,6 +118,8 @@ class Rewriting:
             try:
                 run(connection, f"DROP TABLE IF EXISTS {target}")  # of a run that was killed
                 run(connection, f"CREATE UNLOGGED TABLE {target} ({types})")
+                for statement in _collated(connection, target, quote_table(before.table)):
+                    run(connection, statement)
                 copied_in(connection, target, plain, batches(self.store, before))
                 differences = before.content.differences(content(connection, name, before.columns))
                 if differences:
@@ -159,6 +170,13 @@ class Rewriting:
     def _enter(self, wanted: Wanted, judged: Sequence[Judged]) -> None:
         for (_, receipt), item in zip(wanted, judged, strict=True):
             self.ddl.rows(*entering(receipt, item))
+
+
+def _collated(connection: Connection, target: str, parent: str) -> list[str]:
+    """Return what gives the columns of a new table the collations of its parent's columns of the same names."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COLLATED, {"target": target, "parent": parent})
+        return [row[0] for row in cursor.fetchall()]
 
 
 def _told(erased: Sequence[tuple[Condition, int]], now: datetime) -> tuple[dict[str, object], ...]:
