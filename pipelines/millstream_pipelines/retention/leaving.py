@@ -139,12 +139,28 @@ class Leaving:
         try:
             self.drop(record)
         except DataError as error:
-            if error.reason in {*DIFFERS, "ChangedSinceArchive"}:
+            if error.reason in DIFFERS:
+                raise self._unproven(record, error) from error
+            if error.reason == "ChangedSinceArchive":
                 self.again(record)
-            if self.chunked and error.reason == "ChangedSinceArchive":
-                return False
+                if self.chunked:
+                    return False
             raise
         return True
+
+    def _unproven(self, record: Retired, error: DataError) -> DataError:
+        """Let an archive that proves nothing be made anew, and return the error that says so.
+
+        Where the table is gone, by whatever hand, nothing could be made anew: the archive stays the range's.
+        """
+        if self.ddl.rows("SELECT to_regclass(%s)", (quote_table(record.partition),))[0][0] is not None:
+            self.again(record)
+            return DataError(f"{error}. The next run archives it anew", reason=error.reason)
+        return DataError(
+            f"{error}. Its table was dropped by another hand, so this archive, put into '{record.archive_url}', is all "
+            "that is left of the range: it stays the range's, and nothing is deleted",
+            reason=error.reason,
+        )
 
     def again(self, record: Retired) -> None:
         """Note that an archive is not to be relied on, so that the next run makes a new one."""
@@ -190,7 +206,7 @@ def _own(manifest: Manifest, record: Retired) -> Manifest:
         )
         raise DataError(
             f"{record.partition}: '{record.manifest}' is the manifest of something else: {differences} (archived / "
-            "found). Nothing is dropped; the next run archives it anew",
+            "found). Nothing is dropped",
             reason="ArchiveMismatch",
         )
     return manifest

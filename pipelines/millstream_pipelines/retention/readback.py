@@ -140,8 +140,7 @@ def _nothing(columns: Sequence[ArchivedColumn]) -> str:
 def mismatch(what: str, store: ArchiveStore, differences: list[str]) -> DataError:
     """Return the error for an archive that does not prove what it should."""
     return DataError(
-        f"{what}: its archive in '{store.shown}' is not what it must be: {'; '.join(differences)}. Nothing is dropped; "
-        "the next run archives it anew",
+        f"{what}: its archive in '{store.shown}' is not what it must be: {'; '.join(differences)}. Nothing is dropped",
         reason="ArchiveMismatch",
     )
 

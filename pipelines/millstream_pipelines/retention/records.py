@@ -84,6 +84,12 @@ WHERE r.table_name = %s AND (r.state = 'expired' OR r.manifest IS NULL
     WHERE n.table_name = r.table_name AND n.id > r.id
     AND n.low IS NOT DISTINCT FROM r.low AND n.high IS NOT DISTINCT FROM r.high AND n.manifest IS NOT NULL))
 """
+# An archive whose table somebody dropped is all there is of those rows; a table made for late ones has its own record.
+_GONE = """
+UPDATE _millstream.retired r SET state = 'dropped', dropped_at = now()
+WHERE table_name = %s AND low IS NOT DISTINCT FROM %s AND high IS NOT DISTINCT FROM %s
+AND state = 'archived' AND manifest IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.oid)
+"""
 _ANNOUNCED = (
     "table_name", "partition", "oid", "column_name", "kind", "low", "high", "time_zone", "state", "why", "rows",
     "bytes",
@@ -95,6 +101,7 @@ def begin(ddl: Ddl, policy: str, record: Retired) -> Retired:
 
     What was noted before of one that somebody attached again counts no more; what was dropped keeps its own record.
     """
+    ddl.rows(_GONE, (record.table, record.low, record.high))
     values = [getattr(record, {"table_name": "table", "column_name": "column"}.get(name, name)) for name in _ANNOUNCED]
     ddl.rows(
         f"INSERT INTO _millstream.retired (policy, {', '.join(_ANNOUNCED)}) VALUES (%s{', %s' * len(_ANNOUNCED)}) "
