@@ -127,7 +127,7 @@ class Erasing:
             for record in item.clean:
                 self._rewriting().note(record, [(item.condition, item.receipt)])
             at = None if item.is_left else item.receipt.done_at or self.now
-            unjudged = (*item.aside.unknown, *strangers)
+            unjudged = (*item.aside.unknown, *item.elsewhere, *strangers)
             receipts.finish(self.ddl, item.receipt, at, unjudged)
 
     def _delete(self, table: str, condition: Condition, receipt: Receipt, place: str) -> None:

@@ -55,7 +55,7 @@ class Rewriting:
     def judge(self, record: Retired, wanted: Wanted) -> None:
         """Hold conditions against a record's archive; where rows match, it is rewritten without them."""
         assert record.manifest is not None  # noqa: S101 - who calls has looked
-        before = manifests.read(self.store, record.manifest)
+        before = manifests.read(self.store, record.manifest, record.archive_url)
         missing = {name for condition, _ in wanted for name in condition.columns} - {c.name for c in before.columns}
         if missing:
             raise DataError(
@@ -97,10 +97,12 @@ class Rewriting:
             return
         folder = judged.key.rpartition("/")[0]
         old = judged.supersedes.rpartition("/")[0]
+        records_here = (*records.retired(self.ddl, receipt.table), *records.restored(self.ddl, receipt.table))
+        if not all(self.store.is_at(item.archive_url) for item in records_here if item.manifest == judged.key):
+            return  # it lies at the url of before: the erasure is not done until the policy names that again
         self.store.delete([judged.supersedes])
         reached("deleting")
         keys = self.store.keys(folder.rpartition("/")[0] if in_force else old)
-        records_here = (*records.retired(self.ddl, receipt.table), *records.restored(self.ddl, receipt.table))
         named = {folder, *(item.manifest.rpartition("/")[0] for item in records_here if item.manifest)}
         gone = {old, *(found for key in keys if self.store.is_ours(found := key.rpartition("/")[0]))} - named
         self.store.delete(key for key in keys if key.rpartition("/")[0] in gone)
@@ -148,8 +150,9 @@ class Rewriting:
             generated=frozenset(item.name for item in before.columns if item.generated),
         )  # fmt: skip
         return archive(
-            self.config, self.ddl.owner, self.store, span, lambda folder: records.attempting(self.ddl, record, folder)
-        )
+            self.config, self.ddl.owner, self.store, span,
+            lambda folder: records.attempting(self.ddl, record, folder, self.store.shown),
+        )  # fmt: skip
 
     def _supersede(self, record: Retired, manifest: Manifest, wanted: Wanted, judged: Sequence[Judged]) -> None:
         values = (manifest.key, manifest.size_bytes, manifest.content.hash, manifest.content.rows,
@@ -158,9 +161,12 @@ class Rewriting:
         def switch() -> None:
             self.ddl.execute(
                 "UPDATE _millstream.retired SET manifest = %s, archive_bytes = %s, content_hash = %s, rows = %s, "
-                "verified_at = %s WHERE id = %s",
-                (*values, record.id),
+                "verified_at = %s, archive_url = %s WHERE id = %s",
+                (*values, self.store.shown, record.id),
             )
+            if not self.store.is_at(record.archive_url):  # a copy was judged; what it was copied from is there still
+                folder = (record.manifest or "").rpartition("/")[0]
+                self.ddl.execute(*records.leaving_behind(record.id, folder, record.archive_url))
             for (_, receipt), item in zip(wanted, judged, strict=True):
                 self.ddl.execute(*entering(receipt, item))
 

@@ -36,6 +36,8 @@ class Found:
     aside: erasing_quarantine.SetAside = field(default_factory=erasing_quarantine.SetAside)
     archives: list[Retired] = field(default_factory=list)
     clean: list[Retired] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    """Archives that the policy's `archive.url` does not reach any more."""
 
     @property
     def rows(self) -> int:
@@ -56,7 +58,7 @@ class Found:
     @property
     def is_left(self) -> bool:
         """Whether anything is left that the policy can reach, held or not."""
-        return self.is_due or bool(self.held_rows or self.aside.staged_by)
+        return self.is_due or bool(self.held_rows or self.aside.staged_by or self.elsewhere)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Search:
         found.detached, held = self._counts([name for name in here if self._is_apart(name)], condition)
         found.held += held
         found.aside = erasing_quarantine.found(self.ddl, condition, column)
+        found.elsewhere = self._elsewhere()
         for record in self._with_archives(known):
             if found.receipt is not None and found.receipt.has_judged(record.manifest or "", condition.holds):
                 continue
@@ -131,6 +134,19 @@ class Search:
                 found.append(item)
         return found
 
+    def _elsewhere(self) -> list[str]:
+        """Return, for the receipt, archives at urls of before: of ranges that came back, and such as count no more.
+
+        Of ranges that are away, who judges the archive says where it lies.
+        """
+        back = [(item.archive_url, item.manifest) for item in records.restored(self.ddl, self.table) if item.manifest]
+        away = [(url, key) for url, key in back if self.store is None or self.store.is_elsewhere(key, url)]
+        found = dict.fromkeys((url or "", key.rpartition("/")[0]) for url, key in away)
+        for left in records.leftovers(self.ddl, self.table):
+            if left.noted != left.folder and (self.store is None or not self.store.is_at(left.url)):
+                found[left.url or "", left.folder] = None
+        return [f"archive {folder} in {url}" for url, folder in found]
+
     def _is_clean(self, record: Retired, found: Found) -> bool:
         """Return whether the archive equals a table that is here and has none of the rows."""
         if not record.is_here or record.manifest is None or self.store is None:
@@ -139,7 +155,9 @@ class Search:
         if not self._is_apart(name) or any(self._counts([name], found.condition)):
             return False
         try:
-            return not changed(self.ddl, manifests.read(self.store, record.manifest), record.partition)
+            return not changed(
+                self.ddl, manifests.read(self.store, record.manifest, record.archive_url), record.partition
+            )
         except DataError:  # who judges the archive says what is wrong with it
             return False
 

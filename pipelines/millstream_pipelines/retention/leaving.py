@@ -66,8 +66,8 @@ class Leaving:
         store = self._store()
         wanted = ToArchive(*record.terms, definition(self.ddl, record.partition))
         manifest = archive(
-            self.config, self.ddl.owner, store, wanted, lambda folder: records.attempting(self.ddl, record, folder),
-            self.sessions,
+            self.config, self.ddl.owner, store, wanted,
+            lambda folder: records.attempting(self.ddl, record, folder, store.shown), self.sessions,
         )  # fmt: skip
         records.advance(
             self.ddl, record, "archived", self.now, manifest=manifest.key, archive_url=store.shown,
@@ -81,10 +81,16 @@ class Leaving:
         """Delete what killed attempts left in the store, and archives that newer ones stand for."""
         if self.store is None:
             return
-        for record_id, folder in records.leftovers(self.ddl, table):
-            if not self.store.is_of_another(folder):
-                self._delete(self.store, folder)
-            records.forget(self.ddl, record_id, folder)
+        for left in records.leftovers(self.ddl, table):
+            is_here = self.store.is_at(left.url)
+            if not is_here and left.noted != left.folder:
+                continue
+            if not self.store.is_of_another(left.folder):
+                self._delete(self.store, left.folder)
+            if is_here:
+                records.forget(self.ddl, left.record, left.noted)
+            else:  # which may be a copy; what lies at the url of before is deleted when the policy names that again
+                self.ddl.rows(*records.leaving_behind(left.record, left.folder, left.url))
 
     def _delete(self, store: ArchiveStore, folder: str) -> None:
         """Delete an archive: its manifest first, so that half an archive is never trusted. DataError for another's."""
@@ -102,7 +108,7 @@ class Leaving:
         manifest = None
         if record.manifest is not None:
             store = self._store()
-            manifest = _own(manifests.read(store, record.manifest), record)
+            manifest = _own(manifests.read(store, record.manifest, record.archive_url), record)
             untouched(store, manifest)
         name = quote_table(record.partition)
         self.ddl.transaction(f"dropping {record.partition}", lambda: self._drop(record, manifest, name), (name,))
@@ -173,6 +179,8 @@ class Leaving:
         """Delete an archive. It counts no more before its first object goes: a killed run leaves none by half."""
         assert record.manifest is not None  # noqa: S101 - what has none does not expire
         store = self._store()
+        if store.is_elsewhere(record.manifest, record.archive_url):
+            raise manifests.missing(store, record.manifest, record.archive_url)
         records.advance(self.ddl, record, "expired", self.now)
         self._delete(store, record.manifest.rpartition("/")[0])
 

@@ -72,8 +72,11 @@ class Manifest(PartitionRange):
         ).encode()  # fmt: skip
 
 
-def read(store: ArchiveStore, key: str) -> Manifest:
-    """Return the manifest of that key. DataError when it is not there, cannot be read, or is another warehouse's."""
+def read(store: ArchiveStore, key: str, put_into: str | None = None) -> Manifest:
+    """Return the manifest of that key. DataError when it is not there, cannot be read, or is another warehouse's.
+
+    `put_into`: the url that it was put into, for the message.
+    """
     where = f"archive '{store.shown}', '{key}'"
     try:
         document = json.loads(store.read(key))
@@ -96,9 +99,21 @@ def read(store: ArchiveStore, key: str) -> Manifest:
             document["supersedes"], tuple(document["erased"]), whose,
         )  # fmt: skip
     except NoSuchObjectError as error:
-        raise DataError(f"{where} is gone; nothing that relies on it is dropped", reason="ArchiveMissing") from error
+        raise missing(store, key, put_into) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{where} is no manifest of ours: {error}", reason="ArchiveUnreadable") from error
+
+
+def missing(store: ArchiveStore, key: str, put_into: str | None) -> DataError:
+    """Return the error for an archive that is not where the policy says."""
+    if store.is_at(put_into):
+        text = f"archive '{store.shown}', '{key}' is gone"
+    else:
+        text = (
+            f"archive '{key}' was put into '{put_into}', and the policy's archive.url is '{store.shown}', where it is "
+            f"not: name '{put_into}' again, or copy there what lies in it"
+        )
+    return DataError(f"{text}; nothing that relies on it is dropped", reason="ArchiveMissing")
 
 
 def manifests(store: ArchiveStore, table: str) -> Sequence[str]:
@@ -106,4 +121,4 @@ def manifests(store: ArchiveStore, table: str) -> Sequence[str]:
     return [key for key in store.keys(table) if key.endswith(f"/{NAME}")]
 
 
-__all__ = ["NAME", "Manifest", "manifests", "read"]
+__all__ = ["NAME", "Manifest", "manifests", "missing", "read"]

@@ -76,7 +76,11 @@ def query(request: RetentionRequest, table: str, start: str | None, end: str | N
         if store is None:
             raise ConfigurationError(f"{request.owner} names no archive")
         found = overlapping(ddl, table, start, end)
-    kept = [manifests.read(store, item.manifest) for item in found if item.manifest and item.state != "expired"]
+    kept = [
+        manifests.read(store, item.manifest, item.archive_url)
+        for item in found
+        if item.manifest and item.state != "expired"
+    ]
     if not kept:
         raise ConfigurationError(
             f"{request.owner}: no archive of table {table} there; `millstream retention plan` shows what is"

@@ -77,7 +77,7 @@ def _records(ddl: Ddl, condition: str, table: str) -> list[Retired]:
 
 
 _LEFTOVERS = """
-SELECT r.id, a.folder FROM _millstream.retired r, unnest(r.attempts) a (folder)
+SELECT r.id, a.folder, r.archive_url FROM _millstream.retired r, unnest(r.attempts) a (folder)
 WHERE r.table_name = %s AND (r.state = 'expired' OR r.manifest IS NULL
   OR NOT starts_with(r.manifest, a.folder || '/')
   OR r.state = 'restored' AND EXISTS (SELECT FROM _millstream.retired n
@@ -117,22 +117,54 @@ def begin(ddl: Ddl, policy: str, record: Retired) -> Retired:
     )
 
 
-def attempting(ddl: Ddl, record: Retired, folder: str) -> None:
+def attempting(ddl: Ddl, record: Retired, folder: str, url: str) -> None:
     """Note where an archive is about to be written, so that what a killed attempt leaves is known."""
-    ddl.rows("UPDATE _millstream.retired SET attempts = attempts || %s::text WHERE id = %s", (folder, record.id))
+    ddl.rows(
+        "UPDATE _millstream.retired SET attempts = attempts || %s::text, archive_url = coalesce(archive_url, %s) "
+        "WHERE id = %s",
+        (folder, url, record.id),
+    )
 
 
-def leftovers(ddl: Ddl, table: str) -> list[tuple[int, str]]:
-    """Return record and folder of what lies in the store and counts no more: attempts that came to nothing, archives
-    that a newer one of the same range stands for since the range came back."""
-    return [(row[0], row[1]) for row in ddl.rows(_LEFTOVERS, (table,))]
+@dataclass(frozen=True)
+class Leftover:
+    """A folder that counts no more. `noted`: as the record has it, `url folder` where it lies at a url of before."""
+
+    record: int
+    noted: str
+    archive_url: str | None
+
+    @property
+    def folder(self) -> str:
+        """The folder, relative to the url."""
+        return self.noted.rpartition(" ")[2]
+
+    @property
+    def url(self) -> str | None:
+        """Where it lies, as far as is known."""
+        return self.noted.rpartition(" ")[0] or self.archive_url
 
 
-def forget(ddl: Ddl, record_id: int, folder: str) -> None:
+def leftovers(ddl: Ddl, table: str) -> list[Leftover]:
+    """Return what lies in a store and counts no more: attempts that came to nothing, archives that a newer one of the
+    same range stands for since the range came back."""
+    return [Leftover(*row) for row in ddl.rows(_LEFTOVERS, (table,))]
+
+
+def forget(ddl: Ddl, record_id: int, noted: str) -> None:
     """Note that a folder is deleted."""
     ddl.rows(
-        "UPDATE _millstream.retired SET attempts = array_remove(attempts, %s::text) WHERE id = %s", (folder, record_id)
+        "UPDATE _millstream.retired SET attempts = array_remove(attempts, %s::text) WHERE id = %s", (noted, record_id)
     )
+
+
+def leaving_behind(record_id: int, folder: str, url: str | None) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that notes where a folder lies that cannot be deleted: the policy names another url now."""
+    statement = (
+        "UPDATE _millstream.retired SET attempts = array_append(array_remove(attempts, %s::text), %s::text) "
+        "WHERE id = %s"
+    )
+    return statement, (folder, f"{url} {folder}", record_id)
 
 
 def advance(ddl: Ddl, record: Retired, state: State, at: datetime, **more: Any) -> None:
@@ -152,6 +184,6 @@ def advancing(record: Retired, state: State, at: datetime, **more: Any) -> tuple
 
 
 __all__ = [
-    "Retired", "State", "advance", "advancing", "attempting", "begin", "forget", "leftovers", "restored", "retired",
-    "tables", "warehouse_name",
+    "Leftover", "Retired", "State", "advance", "advancing", "attempting", "begin", "forget", "leaving_behind",
+    "leftovers", "restored", "retired", "tables", "warehouse_name",
 ]  # fmt: skip

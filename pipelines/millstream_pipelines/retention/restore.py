@@ -130,11 +130,12 @@ class Restoring:
         if self._into is None and record.is_here:
             return self._undo(record)
         if record.manifest is None or self._store is None:
+            lies = f" (it was put into '{record.archive_url}')" if record.manifest else ""
             raise ConfigurationError(
-                f"{self._ddl.owner}: {record.partition} has no archive that the policy names, so it cannot be restored "
-                "from there" + ("; leave out `into` to attach it again" if record.is_here else "")
+                f"{self._ddl.owner}: {record.partition} has no archive that the policy names{lies}, so it cannot be "
+                "restored from there" + ("; leave out `into` to attach it again" if record.is_here else "")
             )
-        manifest = manifests.read(self._store, record.manifest)
+        manifest = manifests.read(self._store, record.manifest, record.archive_url)
         shape = table_facts(self._ddl, record.table).shape if self._into is None else ""
         if shape == "hypertable":
             name = f"_millstream.restoring_{record.id}"

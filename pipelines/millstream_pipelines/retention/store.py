@@ -58,6 +58,14 @@ class ArchiveStore:
         """Return whether an attempt's folder is by its name of another warehouse; older ones have no such name."""
         return _owner(folder) not in ("", self.warehouse)
 
+    def is_elsewhere(self, key: str, url: str | None) -> bool:
+        """Return whether an object that was put into a place of that url is not in this one, which is another."""
+        return not self.is_at(url) and key not in self.keys(key.rpartition("/")[0])
+
+    def is_at(self, url: str | None) -> bool:
+        """Return whether a url, as a record has it, is the one of this place."""
+        return url is None or url.rstrip("/") == self.shown.rstrip("/")
+
     def put(self, key: str, path: Path) -> StoredObject:
         """Put a file, piece by piece, and return what was put."""
         digest, size = hashlib.sha256(), 0

@@ -66,6 +66,7 @@ class TableRun:
     _erasing: Erasing = field(init=False)
     _refused: dict[tuple[Any, ...], str] = field(default_factory=dict)
     _approved: Approved = frozenset()
+    _unproven: list[MillstreamError] = field(default_factory=list)
     before: frozenset[str] = frozenset()
     """Tables that this run drops before it comes to this one."""
 
@@ -130,6 +131,9 @@ class TableRun:
                         self._try(step)
                         if step.step == "erase":  # archives were written anew, which further steps rely on
                             break
+                    if self._unproven:
+                        first = self._unproven[0]
+                        raise DataError("; ".join(map(str, self._unproven)), reason=first.reason) from first
                 self._erasing.settle(self._facts(), zone_of(self.chosen.by))
                 self._leaving().tidy(self.chosen.name)
                 self._look_back()
@@ -191,10 +195,13 @@ class TableRun:
         return step.step == "convert" or may(step, self._approved)  # a conversion that is blocked says so by failing
 
     def _try(self, step: Planned) -> None:
-        """Do a step; one that an object of the database refuses is blocked by it, and the others go on."""
+        """Do a step; the others go on where an object of the database refuses it, or an archive proves nothing."""
         try:
             self._do(step)
         except MillstreamError as error:
+            if step.step in ("drop", "expire") and error.reason in {*DIFFERS, "ChangedSinceArchive"}:
+                self._unproven.append(error)
+                return
             why = standing(self.ddl, error) if step.step in ("detach", "drop") else ""
             if not why:
                 raise
