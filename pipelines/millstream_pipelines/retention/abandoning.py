@@ -13,7 +13,7 @@ from millstream_api import ExitCode, RetentionReport, RunReport, TableReport
 from millstream_api.retentionpolicy import PartitionBy
 from millstream_pipelines.errors import RetriableError
 from millstream_pipelines.failpoints import reached
-from millstream_pipelines.retention import conversion_sql, keys_out
+from millstream_pipelines.retention import astray, conversion_sql, keys_out
 from millstream_pipelines.retention.conversions import UNDER_WAY, Conversion, conversion
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.facts import table_facts
@@ -131,7 +131,8 @@ def abandoned(ddl: Ddl, policy: str, tables: Sequence[str]) -> RunReport:
             keys_out.settle(ddl, table)
             said = f"{table} is split already; {found.old}, its rows as they were before, stays: drop it when you like"
         ddl.rows("DELETE FROM _millstream.retention_claims WHERE table_name = %s", (table,))
-        told.append(said or f"nothing is under way on {table}")
+        lost = astray.given_up(ddl, table) if tables else []  # only by name: it ends what waits for its archive
+        told.append("; ".join(filter(None, [said, *lost])) or f"nothing is under way on {table}")
     reports = [TableReport(name=table, outcome="done", message=said) for table, said in zip(chosen, told, strict=True)]
     return RunReport(
         exit_code=ExitCode.DONE, reason="Abandoned", message="; ".join(told) or f"policy {policy} claims no table",

@@ -11,7 +11,7 @@ from typing import Any
 from millstream_api import TableReport
 from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
 from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
-from millstream_pipelines.retention import claims, ondemand, partitions, records, timescale, turning, unfinished
+from millstream_pipelines.retention import astray, claims, ondemand, partitions, records, timescale, turning, unfinished
 from millstream_pipelines.retention.approval import Approved, may
 from millstream_pipelines.retention.beforehand import told
 from millstream_pipelines.retention.chosen import Chosen
@@ -104,7 +104,7 @@ class TableRun:
         later = [] if self.done["convert"] else turning.planned_split(self.ddl, facts.name, by, self.spec, self.now)
         try:
             state = state_of(self.ddl, facts, self.chosen, self.spec)
-            steps = plan_table(state, self.spec, self.now)
+            steps = astray.named(self.ddl, plan_table(state, self.spec, self.now), self.spec.archive is not None)
             refuse_unkept(state, self.spec)
             steps = told(self.ddl, facts, [*steps, *later], self.before)
             return [*self._erasing.planned(facts, zone_of(by)), *steps]
