@@ -17,7 +17,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from millstream_api import ExitCode, RetentionReport, RunReport, StreamReport, TableReport
-from millstream_pipelines.errors import ConfigurationError, DataError
+from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records, unfinished
@@ -25,6 +25,7 @@ from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.filling import filled
+from millstream_pipelines.retention.fitting import refuse_archive, refuse_table, without_rows
 from millstream_pipelines.retention.likeness import likeness
 from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.ondemand import full_name
@@ -137,6 +138,8 @@ class Restoring:
             )
         manifest = manifests.read(self._store, record.manifest, record.archive_url)
         shape = table_facts(self._ddl, record.table).shape if self._into is None else ""
+        if self._into is None:
+            refuse_archive(self._ddl, record, manifest)
         if shape == "hypertable":
             name = f"_millstream.restoring_{record.id}"
         self._load(manifest, name, self._store)
@@ -176,6 +179,7 @@ class Restoring:
             detach(self._ddl, record.table, part)
             part = None
         if part is None:
+            refuse_table(self._ddl, record)
             self._attach(record)
         else:
             records.advance(self._ddl, record, "restored", self._now)
@@ -198,7 +202,12 @@ class Restoring:
                     self._ddl.execute(statement)
 
         facts = replace(facts, kind=record.kind)
-        attach(self._ddl, facts, record.partition, record.low_value, record.high_value, note)
+        try:
+            attach(self._ddl, facts, record.partition, record.low_value, record.high_value, note)
+        except MillstreamError as error:
+            if told := without_rows(self._ddl.owner, f"rows of {record.partition}", error):
+                raise told from None  # the server's words hold a row
+            raise
 
     def _load(self, manifest: Manifest, name: str, store: ArchiveStore) -> None:
         """Fill a table of that name and compare it with the manifest; until then it is marked as one to be removed."""
@@ -234,6 +243,8 @@ class Restoring:
                     connection.commit()
                     raise
             except psycopg2.Error as error:
+                if told := without_rows(ddl.owner, f"rows of {manifest.partition}", error):
+                    raise told from None  # the server's words hold a row
                 raise translated(error, ddl.owner, f"restoring {name}") from error
 
     def _prove(self, connection: Connection, manifest: Manifest, name: str) -> None:
