@@ -123,14 +123,11 @@ class Search:
         )
 
     def _with_archives(self, known: list[Retired]) -> list[Retired]:
-        """Return the records whose archives may hold rows; of a range that came back, the newest that still lies."""
+        """Return the records whose archives may hold rows, those of ranges that came back among them."""
         found = [item for item in known if item.manifest is not None and item.state != "expired"]
-        taken = {(item.low, item.high) for item in found}
-        for item in sorted(records.restored(self.ddl, self.table), key=lambda record: -record.id):
-            if item.manifest is None or (item.low, item.high) in taken:
-                continue
-            if self.store is not None and item.manifest in self.store.keys(item.manifest.rpartition("/")[0]):
-                taken.add((item.low, item.high))
+        for item in records.standing(self.ddl, self.table):
+            folder = (item.manifest or "").rpartition("/")[0]
+            if self.store is not None and item.manifest in self.store.keys(folder):
                 found.append(item)
         return found
 

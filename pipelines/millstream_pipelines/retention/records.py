@@ -6,13 +6,14 @@ too, is gone); `restored` ends a record. The row is written before the act it an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.ranges import PartitionRange
+from millstream_pipelines.warehouses.names import quote_table
 
 State = Literal["retiring", "detached", "archived", "dropped", "expired", "restored"]
 
@@ -20,6 +21,16 @@ _FIELDS = (
     "table_name, partition, oid, column_name, kind, low, high, time_zone, id, state, why, rows, bytes, manifest, "
     " archive_url, archive_bytes, detached_at, archived_at, verified_at, dropped_at, restored_at, content_hash"
 )
+
+
+# Where the table that came back has left again and was archived, that archive has its rows. `back_as` says as which
+# table a range came back, with the number of this table here: in a copy of the database both are others.
+_LOST = """
+coalesce(r.back_as[1] = '_millstream.retired'::regclass::oid::bigint AND r.manifest IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid::bigint = r.back_as[2])
+  AND NOT EXISTS (SELECT FROM _millstream.retired n
+    WHERE n.table_name = r.table_name AND n.id > r.id AND n.oid = r.back_as[2]), false)
+"""
 
 
 @dataclass(frozen=True)
@@ -53,13 +64,25 @@ def warehouse_name(ddl: Ddl) -> str:
 
 
 def retired(ddl: Ddl, table: str) -> list[Retired]:
-    """Return the records of ranges that are away or on their way, oldest range first."""
-    return _records(ddl, "table_name = %s AND state <> 'restored'", table)
+    """Return the records of ranges that are away or on their way, oldest range first.
+
+    A range that came back and was dropped by hand is away again, in its archive: its record reads as `dropped`.
+    """
+    found = _records(ddl, f"table_name = %s AND (state <> 'restored' OR {_LOST})", table)
+    return [replace(item, state="dropped") if item.state == "restored" else item for item in found]
 
 
 def restored(ddl: Ddl, table: str) -> list[Retired]:
-    """Return the records of ranges that came back, oldest range first."""
-    return _records(ddl, "table_name = %s AND state = 'restored'", table)
+    """Return the records of ranges that came back and are here, oldest range first."""
+    return _records(ddl, f"table_name = %s AND state = 'restored' AND NOT ({_LOST})", table)
+
+
+def standing(ddl: Ddl, table: str) -> list[Retired]:
+    """Return those of `restored` whose archive no newer one stands for."""
+    return _records(
+        ddl, f"table_name = %s AND state = 'restored' AND NOT ({_LOST}) AND manifest IS NOT NULL AND NOT {_SUPERSEDED}",
+        table,
+    )  # fmt: skip
 
 
 def tables(ddl: Ddl, policy: str) -> list[str]:
@@ -70,25 +93,25 @@ def tables(ddl: Ddl, policy: str) -> list[str]:
 
 
 def _records(ddl: Ddl, condition: str, table: str) -> list[Retired]:
-    found = ddl.rows(f"SELECT {_FIELDS} FROM _millstream.retired WHERE {condition}", (table,))
+    found = ddl.rows(f"SELECT {_FIELDS} FROM _millstream.retired r WHERE {condition}", (table,))
     return sorted(
         (Retired(*row) for row in found), key=lambda item: (item.low is not None, item.low_value or 0, item.id)
     )
 
 
-_LEFTOVERS = """
+_SUPERSEDED = """
+EXISTS (SELECT FROM _millstream.retired n WHERE n.table_name = r.table_name AND n.id > r.id
+  AND n.low IS NOT DISTINCT FROM r.low AND n.high IS NOT DISTINCT FROM r.high AND n.manifest IS NOT NULL
+  AND n.oid = coalesce(r.back_as[2], r.oid))
+"""
+_LEFTOVERS = f"""
 SELECT r.id, a.folder, r.archive_url FROM _millstream.retired r, unnest(r.attempts) a (folder)
 WHERE r.table_name = %s AND (r.state = 'expired' OR r.manifest IS NULL
-  OR NOT starts_with(r.manifest, a.folder || '/')
-  OR r.state = 'restored' AND EXISTS (SELECT FROM _millstream.retired n
-    WHERE n.table_name = r.table_name AND n.id > r.id
-    AND n.low IS NOT DISTINCT FROM r.low AND n.high IS NOT DISTINCT FROM r.high AND n.manifest IS NOT NULL))
+  OR NOT starts_with(r.manifest, a.folder || '/') OR r.state = 'restored' AND {_SUPERSEDED})
 """
-# An archive whose table somebody dropped is all there is of those rows; a table made for late ones has its own record.
-_GONE = """
-UPDATE _millstream.retired r SET state = 'dropped', dropped_at = now()
-WHERE table_name = %s AND low IS NOT DISTINCT FROM %s AND high IS NOT DISTINCT FROM %s
-AND state = 'archived' AND manifest IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.oid)
+_CLOSED = """
+UPDATE _millstream.retired SET state = 'dropped', dropped_at = now() WHERE table_name = %s AND state = 'archived'
+AND low IS NOT DISTINCT FROM %s AND high IS NOT DISTINCT FROM %s AND manifest IS NOT NULL AND oid <> %s
 """
 _ANNOUNCED = (
     "table_name", "partition", "oid", "column_name", "kind", "low", "high", "time_zone", "state", "why", "rows",
@@ -99,9 +122,10 @@ _ANNOUNCED = (
 def begin(ddl: Ddl, policy: str, record: Retired) -> Retired:
     """Note that an attached partition is to leave, before anything is done; return the record with its number.
 
-    What was noted before of one that somebody attached again counts no more; what was dropped keeps its own record.
+    What was noted before of one that somebody attached again counts no more; what was dropped, by whatever hand, keeps
+    its own record and archive.
     """
-    ddl.rows(_GONE, (record.table, record.low, record.high))
+    ddl.rows(_CLOSED, (record.table, record.low, record.high, record.oid))
     values = [getattr(record, {"table_name": "table", "column_name": "column"}.get(name, name)) for name in _ANNOUNCED]
     ddl.rows(
         f"INSERT INTO _millstream.retired (policy, {', '.join(_ANNOUNCED)}) VALUES (%s{', %s' * len(_ANNOUNCED)}) "
@@ -177,13 +201,24 @@ def advancing(record: Retired, state: State, at: datetime, **more: Any) -> tuple
     """Return the statement of `advance`, for a transaction that also does what it says."""
     stamp = "noted_at" if state == "retiring" else f"{state}_at"
     sets = [f"{name} = %s" for name in ("state", *more)]
+    since = "%s" if state == "restored" else f"coalesce({stamp}, %s)"  # it may come back more than once
     return (
-        f"UPDATE _millstream.retired SET {', '.join(sets)}, {stamp} = coalesce({stamp}, %s) WHERE id = %s",
+        f"UPDATE _millstream.retired SET {', '.join(sets)}, {stamp} = {since} WHERE id = %s",
         (state, *more.values(), at, record.id),
     )
 
 
+def back(ddl: Ddl, record: Retired, at: datetime) -> None:
+    """Note, in the transaction that attaches it, that a range is back, and as which table."""
+    ddl.execute(*advancing(record, "restored", at))
+    ddl.execute(
+        "UPDATE _millstream.retired SET back_as = ARRAY['_millstream.retired'::regclass::oid::bigint, "
+        "to_regclass(%s)::oid::bigint] WHERE id = %s",
+        (quote_table(record.partition), record.id),
+    )
+
+
 __all__ = [
-    "Leftover", "Retired", "State", "advance", "advancing", "attempting", "begin", "forget", "leaving_behind",
-    "leftovers", "restored", "retired", "tables", "warehouse_name",
+    "Leftover", "Retired", "State", "advance", "advancing", "attempting", "back", "begin", "forget", "leaving_behind",
+    "leftovers", "restored", "retired", "standing", "tables", "warehouse_name",
 ]  # fmt: skip

@@ -182,7 +182,7 @@ class Restoring:
             refuse_table(self._ddl, record)
             self._attach(record)
         else:
-            records.advance(self._ddl, record, "restored", self._now)
+            self._ddl.transaction(f"noting {record.partition}", lambda: records.back(self._ddl, record, self._now))
         return record.rows or 0
 
     def _attach(self, record: Retired) -> None:
@@ -195,7 +195,7 @@ class Restoring:
         like_newest = likeness(self._ddl, facts, quote_table(record.partition))
 
         def note() -> None:
-            self._ddl.execute(*records.advancing(record, "restored", self._now))
+            records.back(self._ddl, record, self._now)
             if not record.is_here:
                 self._ddl.execute(f"COMMENT ON TABLE {quote_table(record.partition)} IS NULL")
                 for statement in (*like_newest.settings, *like_newest.last):

@@ -170,6 +170,10 @@ _MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE _millstream.conversions ADD COLUMN keys jsonb;
     """,
+    # As which table a range came back. In a copy of the database tables have other numbers, and so has this one.
+    """
+    ALTER TABLE _millstream.retired ADD COLUMN back_as bigint[];
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
