@@ -156,12 +156,14 @@ def _no_numbers(column: str, type_name: str, kind: Kind, time_as: TimeAs | None)
 
 
 def _partitions(ddl: Ddl, quoted: str, kind: Kind) -> list[Partition]:
-    """Return the partitions but DEFAULT and the one of NULL. ValueError for one whose bounds are none that we know."""
+    """Return the partitions but those without dates: DEFAULT, NULL, infinity. ValueError for bounds that are none."""
     found = []
     for name, bound, size, rows, pending, is_leaf in ddl.rows(_PARTITIONS, (quoted,)):
         if name.count(".") != 1:
             raise ValueError(f"partition {name} has a dot in its name; rename it")
         if match := _RANGE.fullmatch(bound or ""):
+            if match["low"] == "infinity" or match["high"] == "-infinity":  # no value that has a date
+                continue
             low, high = (_bound(match[part], name, kind) for part in ("low", "high"))
         elif match := _LIST.fullmatch(bound or ""):
             if match["values"] == _NULL:
