@@ -14,6 +14,10 @@ from servers.postgres import Postgres
 __all__ = ["postgres_database", "postgres_server"]
 
 DAYS = {"column": "at", "interval": "1 day"}
+BOUNDS = """
+SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'd'::regclass ORDER BY 1
+"""
 
 
 def carried(database: Postgres, days: int = 0, **by: str) -> RunReport:
@@ -32,3 +36,16 @@ def test_a_partition_of_infinity_is_no_partition_of_all_rows(
     postgres_database.execute(f"CREATE TABLE d_never PARTITION OF d FOR VALUES {bounds}")
     assert "made" in carried(postgres_database).message
     postgres_database.execute("INSERT INTO d VALUES ('2014-02-10 12:00Z')")
+
+
+def test_days_that_begin_further_west_have_names_that_are_free(postgres_database: Postgres) -> None:
+    postgres_database.execute("CREATE TABLE d (at timestamptz NOT NULL) PARTITION BY RANGE (at)")
+    carried(postgres_database)
+    for day in (2, 9):
+        carried(postgres_database, day, timeZone="America/New_York")
+    made = dict(postgres_database.execute(BOUNDS))
+    between = "FOR VALUES FROM ('2014-02-14 00:00:00+00') TO ('2014-02-14 05:00:00+00')"
+    assert made["d_p20140213_2"] == between, made
+    postgres_database.execute(
+        "INSERT INTO d SELECT generate_series('2014-02-10 12:00Z'::timestamptz, '2014-02-19 12:00Z', '1 hour')"
+    )

@@ -155,7 +155,7 @@ def premake(ddl: Ddl, table: str, by: PartitionBy, grid: Grid, upper: Value) -> 
     """Make the partitions that follow the old rows' range. Idempotent."""
     facts = table_facts(ddl, table, by.time_as)
     for low, high in missing_ranges(facts, grid, upper, grid.next(upper, by.premake - 1)):
-        create(ddl, facts, partition_name(table, low, grid), low, high)
+        create(ddl, facts, partition_name(table, low, grid, {part.name for part in facts.partitions}), low, high)
 
 
 def _size(ddl: Ddl, table: str) -> str:

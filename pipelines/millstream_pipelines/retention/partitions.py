@@ -8,7 +8,8 @@ Source: PostgreSQL manual, ALTER TABLE and 5.12.2.2.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Collection, Iterator
 
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import keys_out
@@ -22,10 +23,22 @@ _LONGEST_NAME = 63  # bytes, PostgreSQL's limit
 _PENDING = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(%s) AND inhparent = to_regclass(%s)"
 
 
-def partition_name(table: str, low: Value, grid: Grid) -> str:
-    """Return `schema.table_p20130101`, cut to PostgreSQL's 63 bytes with a hash where it would be longer."""
+def partition_name(table: str, low: Value, grid: Grid, taken: Collection[str] = ()) -> str:
+    """Return `schema.table_p20130101`, cut to PostgreSQL's 63 bytes with a hash where it would be longer.
+
+    Of names that are taken it is none: where days begin elsewhere than they did, two partitions begin on one day.
+    """
+    names = (_ended(table, f"_{suffix(low, grid.span, grid.zone, grid.kind)}{more}") for more in _numbered())
+    return next(name for name in names if name not in taken)
+
+
+def _numbered() -> Iterator[str]:
+    yield ""
+    yield from (f"_{number}" for number in itertools.count(2))
+
+
+def _ended(table: str, end: str) -> str:
     schema, _, name = table.rpartition(".")
-    end = f"_{suffix(low, grid.span, grid.zone, grid.kind)}"
     if len(name.encode()) + len(end) > _LONGEST_NAME:
         mark = f"_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
         name = name.encode()[: _LONGEST_NAME - len(end) - len(mark)].decode(errors="ignore") + mark

@@ -149,11 +149,16 @@ def _created(state: TableState, now: datetime) -> list[Planned]:
     last = grid.next(first, by.premake)
     if facts.horizon is not None:  # no run for a while: what is just missing is made too, the rest on demand
         first = min(first, max(facts.horizon, grid.next(first, -by.premake)))
-    return [
-        Planned("create", facts.name, partition_name(facts.name, low, grid), spelled(low, facts.kind),
-                spelled(high, facts.kind), f"premake {by.premake}")
-        for low, high in missing_ranges(facts, grid, first, last)
-    ]  # fmt: skip
+    taken = {part.name for part in facts.partitions} | {item.partition for item in state.records if item.is_here}
+    steps = []
+    for low, high in missing_ranges(facts, grid, first, last):
+        name = partition_name(facts.name, low, grid, taken)
+        taken.add(name)
+        steps.append(
+            Planned("create", facts.name, name, spelled(low, facts.kind), spelled(high, facts.kind),
+                    f"premake {by.premake}")
+        )  # fmt: skip
+    return steps
 
 
 def _leaving(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list[Planned]:

@@ -191,8 +191,9 @@ class Room:
         for low, high in missing_ranges(self._facts, self._grid, value, value):
             if not low <= value < high:  # type: ignore[operator]  # the rest of a range that is taken in part
                 continue
+            taken = {part.name for part in self._facts.partitions}
             try:
-                create(ddl, self._facts, partition_name(self._table, low, self._grid), low, high)
+                create(ddl, self._facts, partition_name(self._table, low, self._grid, taken), low, high)
             except MillstreamError as error:
                 cause = error.__cause__
                 inside = ddl.connection is self._connection
