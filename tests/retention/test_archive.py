@@ -86,6 +86,17 @@ def test_floats_are_spelled_alike_by_both_engines(any_postgres_database: Postgre
     assert archive(config_of(any_postgres_database), OWNER, folder_store(tmp_path), whole("f")).content.rows == 20000
 
 
+def test_fractions_without_a_digit_before_the_point_are_spelled_alike_by_both_engines(
+    any_postgres_database: Postgres, tmp_path: Path
+) -> None:
+    any_postgres_database.execute(
+        "CREATE TABLE f (at timestamptz, rate numeric(4,4), tiny numeric(1,1), wide numeric(38,38)); "
+        "INSERT INTO f VALUES (now(), 0.05, 0, -0.1), (now(), -0.05, -0.9, 1e-38), (now(), 0, NULL, 0)"
+    )
+    made = archive(config_of(any_postgres_database), OWNER, folder_store(tmp_path), whole("f"))
+    assert (made.content.columns["rate"].least, made.content.columns["tiny"].greatest) == ("-0.0500", "0.0")
+
+
 def test_large_tables_become_several_files(
     any_postgres_database: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

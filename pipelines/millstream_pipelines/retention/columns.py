@@ -9,6 +9,7 @@ row can hide behind an equal one, as it could in an XOR. A row's text is its col
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from millstream_pipelines.schema import is_decimal, normalized
 
 Form = Literal["integer", "float", "boolean", "decimal", "text", "bytes", "date", "timestamp", "timestamptz", "uuid"]
 TYPE_KEY = b"millstream.type"
+_FRACTION = re.compile(r"numeric\((\d+),\s*\1\)")
 _FORMS: dict[str, Form] = {
     "smallint": "integer", "integer": "integer", "bigint": "integer", "real": "float", "double precision": "float",
     "boolean": "boolean", "bytea": "bytes", "date": "date", "timestamp": "timestamp", "timestamptz": "timestamptz",
@@ -103,6 +105,8 @@ def duckdb_text(column: ArchivedColumn) -> str:
             return f"CASE WHEN isfinite({name}) THEN {days} ELSE {name}::VARCHAR END"
         case "timestamp" | "timestamptz":
             return f"CASE WHEN isfinite({name}) THEN epoch_us({name})::VARCHAR ELSE {name}::VARCHAR END"
+        case "decimal" if _FRACTION.fullmatch(column.type):  # DuckDB writes no 0 before the point where none has room
+            return f"regexp_replace({name}::VARCHAR, '^(-?)[.]', '\\10.')"
         case _:
             return f"{name}::VARCHAR"
 
