@@ -97,7 +97,9 @@ def plan_table(state: TableState, policy: RetentionPolicySpec, now: datetime) ->
     for record in state.records:
         part = attached.get(record.partition) if record.is_here else None
         if part is None or part.detaching:  # else it came back, by whatever hand
-            steps += onward(record, part, policy, now, ended(state, record.low_value, record.high_value))
+            of_now = record.kind == state.facts.kind  # else of a table before this one, or counted otherwise
+            end = ended(state, record.low_value, record.high_value) if of_now else record.high_value
+            steps += onward(record, part, policy, now, end)
     begun = {step.partition for step in steps if step.step == "detach"}
     ended_first = [step for step in steps if step.step == "detach"]  # while one is pending, no other can begin
     leaving.sort(key=lambda step: not (isinstance(step.subject, Partition) and step.subject.detaching))
@@ -241,6 +243,14 @@ def overlaps(hold: Hold, low: Value | None, high: Value | None, facts: TableFact
     return begins_before and ends_after
 
 
+def _may_cover(hold: Hold, low: Value | None, high: Value | None, facts: TableFacts, zone: ZoneInfo) -> bool:
+    """Return whether a hold may cover a part of a range: one that speaks of dates holds all that was cut by numbers."""
+    try:
+        return overlaps(hold, low, high, facts, zone)
+    except ValueError:
+        return True
+
+
 def onward(
     record: Retired, attached: Partition | None, policy: RetentionPolicySpec, now: datetime, end: Value | None
 ) -> list[Planned]:
@@ -250,7 +260,7 @@ def onward(
     held = [
         f"hold '{hold.name}'"
         for hold in policy.holds
-        if hold.table == record.table and overlaps(hold, record.low_value, end, facts, zone)
+        if hold.table == record.table and _may_cover(hold, record.low_value, end, facts, zone)
     ]
     blocked = "; ".join(held)
 

@@ -95,7 +95,8 @@ def tables(ddl: Ddl, policy: str) -> list[str]:
 def _records(ddl: Ddl, condition: str, table: str) -> list[Retired]:
     found = ddl.rows(f"SELECT {_FIELDS} FROM _millstream.retired r WHERE {condition}", (table,))
     return sorted(
-        (Retired(*row) for row in found), key=lambda item: (item.low is not None, item.low_value or 0, item.id)
+        (Retired(*row) for row in found),
+        key=lambda item: (item.low is not None, item.kind, item.low_value or 0, item.id),  # values of one kind compare
     )
 
 

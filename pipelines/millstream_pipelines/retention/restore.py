@@ -33,7 +33,7 @@ from millstream_pipelines.retention.partitions import attach, detach
 from millstream_pipelines.retention.readback import batches
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.restored_rows import taken_off
-from millstream_pipelines.retention.spans import Value, parsed_in
+from millstream_pipelines.retention.spans import parsed_in
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, run, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
@@ -94,21 +94,29 @@ def overlapping(ddl: Ddl, table: str, start: str | None, end: str | None) -> lis
     found, back = records.retired(ddl, table), records.restored(ddl, table)
     if not found and not back:
         raise ConfigurationError(f"{ddl.owner}: nothing of table {table} has left the warehouse under any policy")
-    kind, zone = [*found, *back][0].kind, ZoneInfo([*found, *back][0].time_zone)
-    try:
-        first = None if start is None else parsed_in(start, kind, zone)
-        last = None if end is None else parsed_in(end, kind, zone)
-    except ValueError as error:
-        raise ConfigurationError(f"{ddl.owner}: range of {table}: {error}; the column is of type {kind}") from error
-    chosen = [item for item in found if _touches(item, first, last) and item.state != "expired"]
-    if not chosen and not any(_touches(item, first, last) for item in back):
+    misread: list[str] = []
+    chosen = [item for item in found if _touches(item, start, end, misread) and item.state != "expired"]
+    if not chosen and not any(_touches(item, start, end, misread) for item in back):
+        if misread:
+            raise ConfigurationError(f"{ddl.owner}: range of {table}: {misread[0]}")
         have = ", ".join(f"{item.low}..{item.high} ({item.state})" for item in [*found, *back][:20])
         stretch = f"between {start or 'the first row'} and {end or 'the last'}"
         raise ConfigurationError(f"{ddl.owner}: nothing of {table} {stretch} can come back; there is: {have}")
     return chosen
 
 
-def _touches(record: Retired, first: Value | None, last: Value | None) -> bool:
+def _touches(record: Retired, start: str | None, end: str | None, misread: list[str]) -> bool:
+    """Return whether a stretch touches a range; it is read as the range's column was, for a table may be made anew.
+
+    What cannot be read so touches nothing, and is noted.
+    """
+    try:
+        zone = ZoneInfo(record.time_zone)
+        first = None if start is None else parsed_in(start, record.kind, zone)
+        last = None if end is None else parsed_in(end, record.kind, zone)
+    except ValueError as error:
+        misread.append(f"{error}; the column is of type {record.kind}")
+        return False
     low, high = record.low_value, record.high_value
     begins_before = low is None or last is None or low < last  # type: ignore[operator]  # of one kind
     return begins_before and (high is None or first is None or high > first)  # type: ignore[operator]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -149,7 +150,7 @@ def _retained(request: RetentionRequest) -> RunReport:
                 if run.failure is None:
                     _attempt(run, failures, lambda run=run: run.go(approved))  # type: ignore[misc]
             planned = _planned([run for run in runs if run.failure is None], failures)
-        tables = [run.report() for run in runs]
+        tables = [_reported(run, failures) for run in runs]
         erasures = receipts(ddl, request.identity)[-_LISTED:]
     report = _report(request, tables_and_plan=(tables, planned), swept=swept, approved=approved, failures=failures)
     if report.retention is not None:
@@ -173,6 +174,17 @@ def _attempt(run: TableRun, failures: list[MillstreamError], action: Callable[[]
     except Exception as error:
         run.failure = as_millstream(error)
         failures.append(run.failure)
+
+
+def _reported(run: TableRun, failures: list[MillstreamError]) -> TableReport:
+    """Return how a table stands; one that cannot be told has failed, and the others are told."""
+    found: list[TableReport] = []
+    if run.failure is None:
+        _attempt(run, failures, lambda: found.append(run.report()))
+    if not found:
+        with suppress(Exception):  # told as what has failed before
+            found.append(run.report())
+    return found[0] if found else TableReport(name=run.chosen.name, outcome="failed", message=str(run.failure))
 
 
 def _planned(runs: Sequence[TableRun], failures: list[MillstreamError]) -> list[Planned]:
