@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from millstream_api import RunReport
+from millstream_pipelines.retention.ddl import Ddl, alone
+from retention.archives import config_of
 from retention.killed import killed_at
 from retention.policies import FLIGHTS, NOW, TABLE, attached, carried_out, months, spec
 from servers.plugin import postgres_database, postgres_server
@@ -53,6 +55,19 @@ def test_the_next_run_removes_what_it_left(place: str, into: dict[str, str], fli
     assert f"removed {name}, which a restore that never ended had left" in message
     assert flights.execute(TABLES) == [("raw.mine_p20130901",)]
     assert "100 rows" in done(carried_out(flights, spec(tmp_path), LATER, restore=SEPTEMBER | into))
+
+
+def test_a_pattern_leaves_out_the_table_that_a_restore_fills(flights: Postgres, tmp_path: Path) -> None:
+    """It was taken for one of the policy's, and turned into a partitioned one under the restore's hands."""
+    by = {"column": "time_hour", "interval": "1 month", "timeZone": "America/New_York", "convert": True}
+    policy = spec(tmp_path, tables=[{"schema": "raw", "pattern": "flights*", "partitionBy": by}])
+    killed_at("restoring:1", flights, policy, LATER, restore=SEPTEMBER)
+    with Ddl(config_of(flights), "a restore", 1) as ddl, alone(ddl, TABLE):
+        report = carried_out(flights, policy, LATER)
+    assert report.retention is not None
+    assert [table.name for table in report.retention.tables] == [TABLE]
+    assert flights.execute(TABLES) == [("raw.flights_p20130901",)]
+    assert "removed raw.flights_p20130901" in done(carried_out(flights, policy, LATER))
 
 
 def test_the_next_restore_removes_what_it_left(flights: Postgres, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from millstream_api.retentionpolicy import Dependent, Erasure, Keep, PartitionBy
 from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.ondemand import full_name
+from millstream_pipelines.retention.unfinished import mark
 from millstream_pipelines.warehouses.names import quote_table
 
 _Entry = TypeVar("_Entry", Dependent, Erasure)
@@ -24,6 +25,7 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND (%(schema)s IS NULL O
   AND n.nspname || '.' || c.relname NOT IN (  -- what waits for its drop
     SELECT old_name FROM _millstream.conversions WHERE state <> 'ended' UNION ALL
     SELECT partition FROM _millstream.retired WHERE state IN ('retiring', 'detached', 'archived'))
+  AND coalesce(obj_description(c.oid, 'pg_class'), '') NOT LIKE %(unfinished)s  -- what a restore fills
 ORDER BY 1
 """
 _REFERENCES = """
@@ -102,7 +104,7 @@ def spoken_for(ddl: Ddl, policy: RetentionPolicySpec, chosen: Iterable[Chosen]) 
 
 def _fitting(ddl: Ddl, item: RetainedTable, named: set[str]) -> list[str]:
     """Return the tables that fit a selector; those the policy names by themselves are left to their own entry."""
-    found = [row[0] for row in ddl.rows(_TABLES, {"schema": item.schema_, "tag": item.tag})]
+    found = [row[0] for row in ddl.rows(_TABLES, {"schema": item.schema_, "tag": item.tag, "unfinished": mark("%")})]
     return [name for name in found if fnmatchcase(name.partition(".")[2], item.pattern) and name not in named]
 
 
