@@ -105,6 +105,46 @@ def test_a_policy_that_changes_its_mind(changed: RetentionPolicySpec, why: str, 
     assert "no longer split" not in carried_out(postgres_database, changed).message
 
 
+def keys_pending(database: Postgres) -> None:
+    plain(database)
+    database.execute("CREATE TABLE raw.ids (id bigint PRIMARY KEY)")
+    database.execute("INSERT INTO raw.ids SELECT generate_series(0, 149)")
+    database.execute("ALTER TABLE raw.flights ADD CONSTRAINT known FOREIGN KEY (id) REFERENCES raw.ids")
+    carried_out(database, policy())
+    assert killed_at("split-switched:1", database, policy(), NOW)[0] == -9
+
+
+@pytest.mark.parametrize(("changed", "abandoned"), [
+    (OTHER, False),
+    (spec(tables=[{"name": TABLE}], keep={}), False),
+    (policy(), True),
+])  # fmt: skip
+def test_a_table_that_is_split_has_its_foreign_key_again(
+    changed: RetentionPolicySpec, abandoned: bool, postgres_database: Postgres
+) -> None:
+    keys_pending(postgres_database)
+    holds = "bool_and(convalidated), bool_or(conrelid = 'raw.flights'::regclass)"
+    keys = f"SELECT {holds} FROM pg_constraint WHERE contype = 'f'"
+    assert postgres_database.execute(keys) == [(False, False)]
+    report = carried_out(postgres_database, changed, abandon=abandoned)
+    assert report.exit_code == 0, report.message
+    assert "foreign keys of raw.flights were validated" in report.message
+    assert postgres_database.execute(keys) == [(True, True)]
+    assert postgres_database.execute("SELECT keys FROM _millstream.conversions") == [(None,)]
+    assert "validated" not in carried_out(postgres_database, changed, abandon=abandoned).message
+
+
+@pytest.mark.parametrize("changed", [OTHER, policy()])
+def test_rows_that_break_the_foreign_key_hold_no_other_table_up(
+    changed: RetentionPolicySpec, postgres_database: Postgres
+) -> None:
+    keys_pending(postgres_database)
+    postgres_database.execute("SET session_replication_role = replica; DELETE FROM raw.ids WHERE id = 7")
+    report = carried_out(postgres_database, changed)
+    assert "violates foreign key constraint" in report.message
+    assert report.exit_code == (0 if changed is OTHER else 65)
+
+
 def test_any_policy_gives_up_what_nobody_goes_on_with(postgres_database: Postgres) -> None:
     begun(postgres_database)
     postgres_database.execute("UPDATE _millstream.retention_claims SET policy = 'default/gone'")

@@ -1,19 +1,19 @@
 """Conversions that are given up: by `millstream retention abandon`, or since nobody goes on with them.
 
 A split that nobody finishes costs every writer a trigger and grows a log, and the CHECK of a conversion that died
-refuses rows one day. Giving up loses no row: the copy goes, the table keeps what it has.
+refuses rows one day. Giving up loses no row: the copy goes, the table keeps what it has. A table that is split already
+gets its foreign keys for all rows: nobody else would come back for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from millstream_api import ExitCode, RetentionReport, RunReport, TableReport
 from millstream_api.retentionpolicy import PartitionBy
-from millstream_pipelines.errors import RetriableError
+from millstream_pipelines.errors import MillstreamError, RetriableError
 from millstream_pipelines.failpoints import reached
-from millstream_pipelines.retention import astray, conversion_sql, keys_out
+from millstream_pipelines.retention import astray, conversion_sql, keys_in, keys_out
 from millstream_pipelines.retention.conversions import UNDER_WAY, Conversion, conversion
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.facts import table_facts
@@ -24,7 +24,8 @@ from millstream_pipelines.warehouses.names import quote_table
 _FORGOTTEN = "14 days"  # longer than the time between two runs of almost every policy
 _CANDIDATES = f"""
 SELECT v.table_name, c.policy, v.touched_at < now() - interval '{_FORGOTTEN}' FROM _millstream.conversions v
-LEFT JOIN _millstream.retention_claims c USING (table_name) WHERE v.state = ANY(%s) ORDER BY 1
+LEFT JOIN _millstream.retention_claims c USING (table_name)
+WHERE v.state = ANY(%s) OR v.state = 'switched' AND jsonb_array_length(v.keys) > 0 ORDER BY 1
 """
 
 
@@ -44,6 +45,8 @@ def abandon(ddl: Ddl, table: str, why: str) -> str:
         if found.state in UNDER_WAY and (found.state != "attached" or _left(ddl, found)):
             drop_copy(ddl, found)
             return f"{found.old} is no longer split, since {why}; it stays one range of {name}, with all its rows"
+        if found.state == "switched" and _keyed(ddl, name):
+            return f"foreign keys of {name} were validated, which no run would do any more, since {why}"
         return ""
 
 
@@ -56,6 +59,16 @@ def _unchecked(ddl: Ddl, name: str) -> None:
 
     ddl.transaction(f"undoing the check of {name}", action, (quote_table(name),))
     reached("abandoned")
+
+
+def _keyed(ddl: Ddl, name: str) -> bool:
+    """Validate keys of and to a split table that do not hold for all rows yet; return whether there were any."""
+    if table_facts(ddl, name).shape == "missing":
+        return False
+    lacking = bool(keys_out.pending(ddl, name) or keys_in.unvalidated(ddl, name))
+    keys_out.settle(ddl, name)
+    keys_in.finish(ddl, name)
+    return lacking
 
 
 def _left(ddl: Ddl, found: Conversion) -> bool:
@@ -98,9 +111,17 @@ def sweep(ddl: Ddl, policy: str, tables: Mapping[str, PartitionBy | None]) -> li
         elif forgotten:
             why = f"policy {claimed} has not gone on with it for {_FORGOTTEN}"
         if why:
-            with suppress(RetriableError):  # somebody is at it, or holds its lock; the next run looks again
-                told += filter(None, [abandon(ddl, table, why)])
+            told += filter(None, [_swept(ddl, table, why)])
     return told
+
+
+def _swept(ddl: Ddl, table: str, why: str) -> str:
+    try:
+        return abandon(ddl, table, why)
+    except RetriableError:  # somebody is at it, or holds its lock; the next run looks again
+        return ""
+    except MillstreamError as error:  # rows that break a key, or no right: no reason to leave other tables alone
+        return str(error)
 
 
 def _changed(ddl: Ddl, table: str, by: PartitionBy | None) -> str:
@@ -128,8 +149,8 @@ def abandoned(ddl: Ddl, policy: str, tables: Sequence[str]) -> RunReport:
         said = abandon(ddl, table, "it was abandoned")
         found = conversion(ddl, table)
         if found is not None and found.state == "switched":
-            keys_out.settle(ddl, table)
-            said = f"{table} is split already; {found.old}, its rows as they were before, stays: drop it when you like"
+            split = f"{table} is split already; {found.old}, its rows as they were before, stays: drop it when you like"
+            said = f"{split}; {said}" if said else split
         ddl.rows("DELETE FROM _millstream.retention_claims WHERE table_name = %s", (table,))
         lost = astray.given_up(ddl, table) if tables else []  # only by name: it ends what waits for its archive
         told.append("; ".join(filter(None, [said, *lost])) or f"nothing is under way on {table}")

@@ -19,6 +19,7 @@ from millstream_pipelines.retention.abandoning import abandon
 from millstream_pipelines.retention.conversions import note
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import TableFacts, column_kind, replace, table_facts
+from millstream_pipelines.retention.keys_in import finish
 from millstream_pipelines.retention.obstacles import Range, obstacles, upper_bound
 from millstream_pipelines.retention.partitions import condition, create, missing_ranges, partition_name
 from millstream_pipelines.retention.plain import PlainTable
@@ -134,23 +135,6 @@ def _switch(ddl: Ddl, table: PlainTable, column: str, upper: Value, kind: Kind) 
     ddl.transaction(f"turning {name} into a partitioned table", change, (quote_table(name), *others))
 
 
-def unvalidated(ddl: Ddl, table: str) -> list[tuple[str, str]]:
-    """Return table (quoted) and name of each foreign key to the table that does not hold for old rows yet."""
-    found = ddl.rows(
-        "SELECT format('%%I.%%I', n.nspname, c.relname), k.conname FROM pg_constraint k "
-        "JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE k.confrelid = to_regclass(%s) AND k.contype = 'f' AND NOT k.convalidated AND k.conparentid = 0",
-        (quote_table(table),),
-    )
-    return [(row[0], row[1]) for row in found]
-
-
-def finish(ddl: Ddl, table: str) -> None:
-    """Validate foreign keys to the table that were put on again without a look at the rows. Idempotent."""
-    for other, name in unvalidated(ddl, table):
-        ddl.alone(f"validating {name} of {other}", f"ALTER TABLE {other} VALIDATE CONSTRAINT {quote(name)}", (other,))
-
-
 def premake(ddl: Ddl, table: str, by: PartitionBy, grid: Grid, upper: Value) -> None:
     """Make the partitions that follow the old rows' range. Idempotent."""
     facts = table_facts(ddl, table, by.time_as)
@@ -163,4 +147,4 @@ def _size(ddl: Ddl, table: str) -> str:
     return str(ddl.rows("SELECT pg_size_pretty(pg_total_relation_size(to_regclass(%s)))", (old,))[0][0])
 
 
-__all__ = ["convert", "finish", "plan", "premake", "refusal", "unvalidated"]
+__all__ = ["convert", "plan", "premake", "refusal"]

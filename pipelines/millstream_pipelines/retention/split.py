@@ -16,10 +16,10 @@ from millstream_pipelines.errors import DataError, MillstreamError
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import conversion_sql, keys_out
 from millstream_pipelines.retention.conversions import conversion
-from millstream_pipelines.retention.convert import finish
 from millstream_pipelines.retention.copying import AlteredError, Copying
 from millstream_pipelines.retention.ddl import Ddl, alone
 from millstream_pipelines.retention.keeping_up import lacking
+from millstream_pipelines.retention.keys_in import finish
 from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.plain_reading import bare_path, read_shape
 from millstream_pipelines.warehouses.names import quote, quote_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
-from millstream_pipelines.retention import convert, keys_out, split
+from millstream_pipelines.retention import convert, keys_in, keys_out, split
 from millstream_pipelines.retention.conversion_sql import before
 from millstream_pipelines.retention.conversions import conversion
 from millstream_pipelines.retention.ddl import Ddl
@@ -34,7 +34,7 @@ def planned_split(
             f"the rows of before lie in one range, {found.copied} are copied; it needs {_size(ddl, found.old)} of disk"
         )
         return [Planned("split", table, found.old, None, None, why)]
-    if keys_out.pending(ddl, table) or convert.unvalidated(ddl, table):
+    if keys_out.pending(ddl, table) or keys_in.unvalidated(ddl, table):
         return [Planned("split", table, found.old, None, None, "foreign keys are to be validated for its rows")]
     if found.switched_at is None or now < Span.of(policy.grace).after(found.switched_at, zone_of(by)):
         return []
