@@ -20,12 +20,13 @@ from millstream_pipelines.retention.conversions import note
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import TableFacts, column_kind, replace, table_facts
 from millstream_pipelines.retention.keys_in import finish
-from millstream_pipelines.retention.obstacles import Range, obstacles, upper_bound
+from millstream_pipelines.retention.obstacles import Range, upper_bound
 from millstream_pipelines.retention.partitions import condition, create, missing_ranges, partition_name
 from millstream_pipelines.retention.plain import PlainTable
 from millstream_pipelines.retention.plain_reading import bare_path, read_plain
 from millstream_pipelines.retention.planning import grid_of
 from millstream_pipelines.retention.spans import Grid, Kind, Value, parsed, spelled
+from millstream_pipelines.retention.surroundings import standing
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 
@@ -44,7 +45,7 @@ def plan(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None = No
         return [str(error)]
     with bare_path(ddl):
         held = _held(ddl, facts.name, by.column, grid.kind)
-        return obstacles(read_plain(ddl, facts.name), by, grid, _now(grid, now, held), held)
+        return standing(ddl, read_plain(ddl, facts.name), by, grid, _now(grid, now, held), held)
 
 
 def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None = None) -> str:
@@ -58,7 +59,7 @@ def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None =
     with bare_path(ddl):
         held = _held(ddl, name, by.column, kind)
         table, moment = read_plain(ddl, name), _now(grid, now, held)
-        if found := obstacles(table, by, grid, moment, held):
+        if found := standing(ddl, table, by, grid, moment, held):
             abandon(ddl, name, "it cannot be")  # a run before this one died when nothing stood in the way yet
             raise ConfigurationError(refusal(ddl.owner, name, found))
         upper = upper_bound(grid, moment, held, by.premake)
