@@ -20,6 +20,7 @@ from millstream_pipelines.retention.plain_reading import bare_path, read_plain, 
 from millstream_pipelines.retention.planning import grid_of
 from millstream_pipelines.retention.spans import Grid, Value
 from millstream_pipelines.retention.split_sql import Piece, Splitting, cells_query, pieces
+from millstream_pipelines.retention.surroundings import refuse_taken
 from millstream_pipelines.retention.whole_times import is_whole
 from millstream_pipelines.retention.whole_times import moment as whole_moment
 from millstream_pipelines.warehouses.names import quote_table
@@ -96,6 +97,7 @@ class Copying:
                 f"{self.found.old} would be {len(parts)} partitions, more than {_MOST}, which make every query slow; "
                 f"{whole}. Choose a longer partitionBy.interval"
             )
+        refuse_taken(ddl, self.name, self.sql.target, [part.name for part in parts])
         index = self._key_index()
         if "DEFERRABLE" in index:
             return f"the key of {self.name} is DEFERRABLE, by which rows cannot be copied; {whole}"

@@ -1,10 +1,11 @@
-"""What stands in the way of turning a plain table beside the table: names, rights, the column's type, sessions."""
+"""What stands in the way of turning or splitting a table beside itself: names, rights, the column's type, sessions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from millstream_api.retentionpolicy import PartitionBy
+from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.retention.conversion_sql import named_before
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.obstacles import Range, obstacles, upper_bound
@@ -31,6 +32,13 @@ WHERE CASE WHEN w.kind = 'statistics' THEN
     OR w.kind = 'table' AND EXISTS (SELECT FROM pg_type t WHERE t.typnamespace = n.oid AND t.typname = w.wanted
       AND t.typtype <> 'b') END
 """
+_MADE = """
+SELECT p.spelled FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY p (name, spelled, place)
+WHERE EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(p.name)
+    AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent = to_regclass(%s)))
+  OR EXISTS (SELECT FROM pg_type t WHERE t.oid = to_regtype(p.name) AND t.typrelid = 0)
+ORDER BY p.place
+"""
 _RIGHTS = """
 SELECT current_user, n.nspname, has_schema_privilege(n.oid, 'CREATE'),
   c.relowner = u.oid OR u.rolsuper OR has_schema_privilege(c.relowner, n.oid, 'CREATE'),
@@ -52,6 +60,16 @@ def standing(ddl: Ddl, table: PlainTable, by: PartitionBy, grid: Grid, now: Valu
     if table.column(by.column) is not None:
         found += _type(ddl, table, by, grid, now, held)
     return found + _views(table)
+
+
+def refuse_taken(ddl: Ddl, table: str, copy: str, names: list[str]) -> None:
+    """Raise ConfigurationError where something else has the name of a partition that the table's copy is to have."""
+    found = [row[0] for row in ddl.rows(_MADE, ([quote_table(name) for name in names], names, quote_table(copy)))]
+    if found:
+        raise ConfigurationError(
+            f"{ddl.owner}: {table} is not split yet: its partitions are going to have names that are taken "
+            f"({', '.join(found)}); rename or drop what has them. Nothing was changed; the next run goes on"
+        )
 
 
 def _names(ddl: Ddl, table: PlainTable) -> list[str]:
@@ -105,4 +123,4 @@ def _views(table: PlainTable) -> list[str]:
     ]
 
 
-__all__ = ["standing"]
+__all__ = ["refuse_taken", "standing"]

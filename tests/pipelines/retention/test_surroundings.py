@@ -13,6 +13,7 @@ from millstream_pipelines.errors import ConfigurationError
 from millstream_pipelines.retention.convert import convert, plan
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import table_facts
+from millstream_pipelines.retention.split import advance
 from retained import BY, NOW, migrated, patient
 from servers.plugin import any_postgres_database, newest_postgres_server, postgres_database, postgres_server
 from servers.postgres import Postgres
@@ -131,3 +132,18 @@ def test_a_temporary_view_of_another_session(any_postgres_database: Postgres) ->
         assert said.startswith("temporary view pg_temp_")
         assert "mine can be made anew by its own session alone" in said
         session.close()
+
+
+@pytest.mark.parametrize("made", ["TABLE {} (id int)", "TYPE {} AS ENUM ()", "VIEW {} AS SELECT 1"])
+def test_names_of_partitions_that_are_taken(made: str, postgres_database: Postgres) -> None:
+    postgres_database.execute(
+        "CREATE TABLE events (at timestamptz PRIMARY KEY); "
+        "INSERT INTO events SELECT timestamptz '2026-06-15' + n * interval '1 day' FROM generate_series(1, 90) n"
+    )
+    with patient(postgres_database) as ddl:
+        convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+        postgres_database.execute(f"CREATE {made.format('events_p20260801')}")
+        with pytest.raises(ConfigurationError, match=r"that are taken \(public.events_p20260801\); rename or drop"):
+            advance(ddl, TABLE, BY, 60, now=NOW)
+        postgres_database.execute(f"DROP {made.split()[0]} events_p20260801")
+        assert "is split" in advance(ddl, TABLE, BY, 60, now=NOW)
