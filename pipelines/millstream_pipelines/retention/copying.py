@@ -26,7 +26,13 @@ from millstream_pipelines.retention.whole_times import moment as whole_moment
 from millstream_pipelines.warehouses.names import quote_table
 
 _BATCH_ROWS = 20_000
-_TYPES = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s)"
+_TYPES = """
+WITH RECURSIVE c (name, type, modifier) AS (
+  SELECT attname, atttypid, atttypmod FROM pg_attribute WHERE attrelid = to_regclass(%s)
+  UNION ALL
+  SELECT c.name, t.typbasetype, t.typtypmod FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype = 'd')
+SELECT c.name, format_type(c.type, c.modifier) FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype <> 'd'
+"""  # not those of domains, which may refuse a row of the log that tells of a TRUNCATE
 _NODE = "SELECT pg_relation_filenode(to_regclass(%s))::bigint"
 _TRIGGERS = 2
 _MOST = 1000  # partitions; beyond, planning a query takes noticeably long
