@@ -110,6 +110,8 @@ class Copying:
         prepared = self.sql.prepared(
             self.facts.column, index, [(part, self.like_old(part)) for part in parts], self.facts.kind
         )
+        if self.plain.identity_index:  # which the switch gives them; a publication FOR ALL TABLES may come before
+            prepared += [f"ALTER TABLE {quote_table(part.name)} REPLICA IDENTITY FULL" for part in parts]
 
         def action() -> None:
             for statement in (*self.sql.cleared(), *prepared):

@@ -121,6 +121,7 @@ class Splitting:
         return [
             *made,
             f"CREATE TABLE {self.log} ({log}, {_TRUNCATED} boolean)",
+            f"ALTER TABLE {self.log} REPLICA IDENTITY FULL",  # rows leave it, also when a publication has all tables
             # Whoever may write the table may write the log, through this function alone.
             (
                 f"CREATE FUNCTION {self._note}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "

@@ -33,3 +33,25 @@ def test_a_table_whose_key_is_of_a_domain_is_truncated(domain: str, any_postgres
         database.execute("DELETE FROM events WHERE id % 3 = 0")
         assert "600 rows were compared" in advance(ddl, TABLE, BY, 60, now=NOW)
     assert database.execute("SELECT count(*), sum(id)::int FROM events") == [(600, 270_000)]
+
+
+@pytest.mark.parametrize("key", [
+    "ALTER TABLE events ADD PRIMARY KEY (id, at)",
+    "CREATE UNIQUE INDEX one ON events (id, at); ALTER TABLE events REPLICA IDENTITY USING INDEX one",
+])  # fmt: skip
+def test_a_publication_of_all_tables_comes_while_a_table_is_split(key: str, any_postgres_database: Postgres) -> None:
+    database = any_postgres_database
+    database.execute("CREATE TABLE events (id bigint NOT NULL, at timestamptz NOT NULL)")
+    database.execute(key)
+    database.execute(
+        "INSERT INTO events SELECT n, timestamptz '2026-06-15' + n * interval '2 hours' FROM generate_series(1, 900) n"
+    )
+    with patient(database) as ddl:
+        convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+        advance(ddl, TABLE, BY, -1, now=NOW)
+        database.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        database.execute("DELETE FROM events WHERE id % 3 = 0")
+        assert "600 rows were compared" in advance(ddl, TABLE, BY, 60, now=NOW)
+    database.execute("UPDATE events SET at = at + interval '1 second'")
+    identity = "SELECT DISTINCT relreplident FROM pg_class WHERE relname LIKE 'events%' AND relkind IN ('r', 'p')"
+    assert database.execute(identity) == [("d" if "PRIMARY" in key else "i",)]
