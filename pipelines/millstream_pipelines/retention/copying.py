@@ -16,7 +16,7 @@ from millstream_pipelines.retention.facts import Partition, TableFacts, replace,
 from millstream_pipelines.retention.keeping_up import SHAPE, Lack, lacking
 from millstream_pipelines.retention.likeness import Likeness, likeness
 from millstream_pipelines.retention.plain import PlainTable
-from millstream_pipelines.retention.plain_reading import bare_path, read_plain, read_shape
+from millstream_pipelines.retention.plain_reading import bare_path, read_plain, read_shape, subscriptions
 from millstream_pipelines.retention.planning import grid_of
 from millstream_pipelines.retention.spans import Grid, Value
 from millstream_pipelines.retention.split_sql import Piece, Splitting, cells_query, pieces
@@ -87,6 +87,11 @@ class Copying:
         """Make the empty partitions; return why the range cannot be split."""
         key = self.plain.key
         whole = f"it leaves as a whole when all of it has expired (until then, {self.name} keeps what it has)"
+        if names := subscriptions(self.ddl, self.found.old):
+            return (
+                f"subscription {', '.join(names)} brings rows into {self.found.old} itself, and would bring none into "
+                f"the partitions in its place, so it is not split; {whole}"
+            )
         if not key:
             return (
                 f"{self.name} has no primary key and no replica identity index, so changes of its rows cannot be "

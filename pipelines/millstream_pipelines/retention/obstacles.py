@@ -120,6 +120,10 @@ def _of_others(t: PlainTable) -> list[str]:
               for name in t.matviews]  # fmt: skip
     found += [f"publication {name} sends the table's changes; take it out (one FOR ALL TABLES: drop it), and put it in "
               "again afterwards (with publish_via_partition_root)" for name in t.publications]  # fmt: skip
+    found += [f"subscription {name} brings the table's rows, and knows it by its number: what comes once it is turned "
+              "would be lost; while nothing is written at the source, take the table out of it, and put it in again "
+              "afterwards (ALTER SUBSCRIPTION … REFRESH PUBLICATION, copy_data = false)"
+              for name in t.subscriptions]  # fmt: skip
     found += [f"rule {name} is not carried over; drop it or make it a trigger" for name in t.rules]
     found += [f"trigger {trigger.name} sees whole sets of rows (REFERENCING) for each row, which partitions cannot; "
               "drop it" for trigger in t.triggers if trigger.transition]  # fmt: skip

@@ -146,6 +146,7 @@ class PlainTable:
     parents: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
     publications: tuple[str, ...] = ()
+    subscriptions: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     matviews: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()

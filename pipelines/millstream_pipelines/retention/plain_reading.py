@@ -127,6 +127,8 @@ _NAMES = {
     "children": "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %(t)s::regclass ORDER BY 1",
     "publications": "SELECT DISTINCT p.pubname::text FROM pg_publication_tables p "
     "WHERE format('%%I.%%I', p.schemaname, p.tablename)::regclass = %(t)s::regclass ORDER BY 1",
+    "subscriptions": "SELECT s.subname::text FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid "
+    "WHERE r.srrelid = %(t)s::regclass ORDER BY 1",
     "rules": "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %(t)s::regclass ORDER BY 1",
     "labels": "SELECT provider || ': ' || label FROM pg_seclabel WHERE objoid = %(t)s::regclass "
     "AND classoid = 'pg_class'::regclass ORDER BY 1",
@@ -203,4 +205,9 @@ def read_plain(ddl: Ddl, table: str) -> PlainTable:
     return PlainTable(table, **found)
 
 
-__all__ = ["bare_path", "read_plain", "read_shape"]
+def subscriptions(ddl: Ddl, table: str) -> list[str]:
+    """Return the names of the subscriptions that bring rows into this very table."""
+    return [row[0] for row in _reading(ddl, table)(_NAMES["subscriptions"])]
+
+
+__all__ = ["bare_path", "read_plain", "read_shape", "subscriptions"]
