@@ -53,7 +53,7 @@ class Ddl:
         self, config: PostgresConfig, owner: str, lock_timeout_s: float, patience_s: float = _PATIENCE_S
     ) -> None:
         self.owner, self.waited_s = owner, 0.0
-        self._timeout_ms, self._patience_s = max(1, int(lock_timeout_s * 1000)), patience_s
+        self._timeout_ms, self.patience_s = max(1, int(lock_timeout_s * 1000)), patience_s
         self.connection: Connection = connect(config, owner)
         self.connection.autocommit = True
 
@@ -145,7 +145,7 @@ class Ddl:
             raise _HeldTooLongError
 
     def _patiently(self, doing: str, tables: tuple[str, ...], action: Callable[[], None]) -> None:
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self.patience_s
         wait_s, timeout_ms, too_long = _FIRST_WAIT_S, self._timeout_ms, 0
         while True:
             started = time.monotonic()
@@ -175,7 +175,7 @@ class Ddl:
         found = self.rows(_BLOCKERS, (list(tables),))[0][0] if tables else None
         who = f"held by {found}" if found else "whoever held it has gone meanwhile"
         return (
-            f"{self.owner}: {doing}: the lock was not to be had in {self._patience_s:.0f} s, {self._timeout_ms} ms "
+            f"{self.owner}: {doing}: the lock was not to be had in {self.patience_s:.0f} s, {self._timeout_ms} ms "
             f"at a time; {who}. Nothing was changed; the next run tries again"
         )
 

@@ -22,6 +22,7 @@ from millstream_pipelines.retention.keeping_up import lacking
 from millstream_pipelines.retention.keys_in import finish
 from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.plain_reading import bare_path, read_shape
+from millstream_pipelines.retention.snapshots import wait_for_older
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 _SHORT = 1000  # noted rows that may wait for the lock
@@ -158,10 +159,12 @@ class _Split(Copying):
 
     def _switch(self) -> str:
         """Put the partitions in the old range's place; return what was done."""
-        for _ in range(_ROUNDS):
+        ddl, doing = self.ddl, f"putting partitions in the place of {self.found.old}"
+        wait_for_older(ddl, doing)
+        for _ in range(_ROUNDS):  # after the wait, which may have been long
             if self.renew() < _SHORT:
                 break
-        ddl, parts, found = self.ddl, self.parts(), self.found
+        parts, found = self.parts(), self.found
         incoming, keys = self.plain.incoming, self.plain.keys_out
         names = [found.old, *(key.table for key in incoming), *(key.refers for key in keys if key.refers)]
         others = [quote_table(name) for name in names]
@@ -190,7 +193,7 @@ class _Split(Copying):
                 self.set_state("switched", switched_at=self.now, keys=keys_out.noted(keys))
                 reached("split-switching")
 
-        ddl.transaction(f"putting partitions in the place of {found.old}", action, (quote_table(self.name), *others))
+        ddl.transaction(doing, action, (quote_table(self.name), *others))
         self.reread()
         reached("split-switched")
         keys_out.settle(ddl, self.name)
