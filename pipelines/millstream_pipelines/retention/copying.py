@@ -33,6 +33,14 @@ WITH RECURSIVE c (name, type, modifier) AS (
   SELECT c.name, t.typbasetype, t.typtypmod FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype = 'd')
 SELECT c.name, format_type(c.type, c.modifier) FROM c JOIN pg_type t ON t.oid = c.type WHERE t.typtype <> 'd'
 """  # not those of domains, which may refuse a row of the log that tells of a TRUNCATE
+# Schemas of the operators by which the key is compared: those of a type from an extension may be in no search path.
+_SCHEMAS = """
+SELECT string_agg(DISTINCT quote_ident(n.nspname), ', ')
+FROM pg_index x, unnest(x.indclass) used (oid) JOIN pg_opclass c ON c.oid = used.oid
+JOIN pg_amop p ON p.amopfamily = c.opcfamily AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+JOIN pg_operator o ON o.oid = p.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+WHERE x.indrelid = to_regclass(%s) AND (x.indisprimary OR x.indisreplident) AND n.nspname <> 'pg_catalog'
+"""
 _NODE = "SELECT pg_relation_filenode(to_regclass(%s))::bigint"
 _TRIGGERS = 2
 _MOST = 1000  # partitions; beyond, planning a query takes noticeably long
@@ -61,6 +69,7 @@ class Copying:
             with bare_path(ddl):
                 self.plain: PlainTable = read_plain(ddl, table)
             types = dict(ddl.rows(_TYPES, (quote_table(table),)))
+            self._schemas: str | None = ddl.rows(_SCHEMAS, (quote_table(table),))[0][0]
         key = self.plain.key
         columns = [column.name for column in self.plain.columns if not column.generated]
         self.sql = Splitting(table, self.found.old, columns, key, [types[name] for name in key])
@@ -187,6 +196,7 @@ class Copying:
 
         def action() -> None:
             nonlocal count
+            self._with_operators()
             count, last = self.asked(self.sql.batch(found.position, _BATCH_ROWS))
             if count:
                 self.set_state("copying", position=json.dumps(last), copied=found.copied + count)
@@ -234,6 +244,7 @@ class Copying:
 
     def renewed(self) -> int:
         """Bring the noted changes in, in the open transaction; return how many. AlteredError after a TRUNCATE."""
+        self._with_operators()
         take, look = self.sql.noted()
         self.ddl.execute(take)
         count, truncated = self.asked(look)
@@ -241,6 +252,12 @@ class Copying:
             raise AlteredError(f"{self.ddl.owner}: {self.found.old} was truncated while it was split")
         self.ddl.at_once(self.sql.renewed(int(count)))
         return int(count)
+
+    def _with_operators(self) -> None:
+        """Put the key's operators behind the search path of the open transaction, if they are not PostgreSQL's own."""
+        if self._schemas:
+            path = "concat_ws(', ', nullif(current_setting('search_path'), ''), %s)"
+            self.ddl.execute(f"SELECT set_config('search_path', {path}, true)", (self._schemas,))
 
     def asked(self, query: str) -> tuple[Any, ...]:
         with self.ddl.connection.cursor() as cursor:
