@@ -167,9 +167,6 @@ def sequences(t: PlainTable) -> list[str]:
     for column in t.columns:
         if column.sequence is None:
             continue
-        if not column.identity:
-            found.append(f"ALTER SEQUENCE {column.sequence} OWNED BY {name}.{quote(column.name)}")
-            continue
         schema = quote(schema_of(t.name))
         left = f"{schema}.{quote(named_before(_last(column.sequence)))}"
         found += [
@@ -179,7 +176,12 @@ def sequences(t: PlainTable) -> list[str]:
             *(grant(item, f"SEQUENCE {column.sequence}") for item in t.grants if item.sequence is not None
               and item.column == column.name),
         ]  # fmt: skip
-    return found
+    # Behind them: while a column has an identity alone, PostgreSQL tells its sequence by the column.
+    return found + [
+        f"ALTER SEQUENCE {sequence} OWNED BY {name}.{quote(column.name)}"
+        for column in t.columns
+        for sequence in column.owned
+    ]
 
 
 def _renaming(table: str, column: str, wanted: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """A column. `sequence`: `schema.name` of the sequence it owns; `settings`: what ALTER COLUMN must set anew."""
+    """A column. `sequence`: `schema.name` of its identity's; `settings`: what ALTER COLUMN must set anew; `owned`:
+    sequences that go with it (OWNED BY): a serial's, one that an identity has replaced, any other."""
 
     name: str
     required: bool
@@ -15,6 +16,7 @@ class ColumnFacts:
     identity: bool = False
     sequence: str | None = None
     settings: tuple[str, ...] = ()
+    owned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

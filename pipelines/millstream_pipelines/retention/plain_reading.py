@@ -32,13 +32,18 @@ SELECT pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'), current_se
    WHERE x.indrelid = c.oid AND x.indisreplident), c.relacl IS NOT NULL
 FROM pg_class c WHERE c.oid = %(t)s::regclass
 """
-_COLUMNS = """
+_SEQUENCES = """
+pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+  AND d.refobjsubid = a.attnum AND d.deptype = """
+_COLUMNS = f"""
 SELECT a.attname, a.attnotnull, a.attgenerated <> '', a.attidentity <> '',
-  pg_get_serial_sequence(%(t)s, a.attname),
+  (SELECT format('%%I.%%I', n.nspname, s.relname) FROM {_SEQUENCES} 'i'),
   array_remove(ARRAY[
     CASE WHEN a.attstattarget >= 0 THEN format('SET STATISTICS %%s', a.attstattarget) END,
     (SELECT format('SET (%%s)', string_agg(o, ', ')) FROM unnest(a.attoptions) o WHERE o LIKE 'n_distinct%%'
-     HAVING count(*) > 0)], NULL)
+     HAVING count(*) > 0)], NULL),
+  ARRAY(SELECT format('%%I.%%I', n.nspname, s.relname) FROM {_SEQUENCES} 'a' ORDER BY 1)
 FROM pg_attribute a WHERE a.attrelid = %(t)s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _CONSTRAINTS = """
@@ -106,7 +111,7 @@ SELECT quote_ident(n.nspname), quote_ident(s.stxname), pg_get_statisticsobjdef(s
   CASE WHEN s.stxstattarget >= 0 THEN s.stxstattarget END, obj_description(s.oid, 'pg_statistic_ext')
 FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = %(t)s::regclass ORDER BY 1, 2
 """
-_GRANTS = """
+_GRANTS = f"""
 SELECT nullif(g.grantee, 0)::regrole::text, g.privilege_type, g.is_grantable, g.attname, g.sequence FROM (
   SELECT x.*, NULL::text AS attname, NULL::text AS sequence FROM pg_class c, aclexplode(c.relacl) x
   WHERE c.oid = %(t)s::regclass
@@ -114,10 +119,9 @@ SELECT nullif(g.grantee, 0)::regrole::text, g.privilege_type, g.is_grantable, g.
   SELECT x.*, a.attname, NULL FROM pg_attribute a, aclexplode(a.attacl) x
   WHERE a.attrelid = %(t)s::regclass AND NOT a.attisdropped
   UNION ALL
-  SELECT x.*, a.attname, format('%%s.%%s', n.nspname, s.relname)
-  FROM pg_attribute a JOIN pg_class s ON s.oid = to_regclass(pg_get_serial_sequence(%(t)s, a.attname))
-  JOIN pg_namespace n ON n.oid = s.relnamespace, aclexplode(s.relacl) x
-  WHERE a.attrelid = %(t)s::regclass AND a.attidentity <> '' AND x.grantee <> s.relowner) g
+  SELECT x.*, a.attname, format('%%I.%%I', s.nspname, s.relname)
+  FROM pg_attribute a, LATERAL (SELECT s.*, n.nspname FROM {_SEQUENCES} 'i') s, aclexplode(s.relacl) x
+  WHERE a.attrelid = %(t)s::regclass AND x.grantee <> s.relowner) g
 ORDER BY 5 NULLS FIRST, 4 NULLS FIRST, 1 NULLS FIRST, 2
 """
 _NAMES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import psycopg2
@@ -165,6 +166,39 @@ def test_a_replica_identity_without_a_primary_key_a_tablespace_an_owner(any_post
         database.execute(f"DROP TABLESPACE {name}_room")
         database.execute(f"DROP OWNED BY {name}_owner")
         database.execute(f"DROP ROLE {name}_owner")
+
+
+def test_every_sequence_goes_with_its_column(any_postgres_database: Postgres) -> None:
+    """An identity that has replaced a serial, whose sequence is there still, and a sequence that was given to it."""
+    database = any_postgres_database
+    reader = f"{database.database}_reader"
+    database.execute(
+        f"CREATE ROLE {reader}; CREATE TABLE events (id bigserial, at timestamptz NOT NULL, PRIMARY KEY (id, at)); "
+        "INSERT INTO events (at) SELECT '2026-11-01' FROM generate_series(1, 10); "
+        "ALTER TABLE events ALTER id DROP DEFAULT, ALTER id ADD GENERATED ALWAYS AS IDENTITY; "
+        "CREATE SEQUENCE \"More\" OWNED BY events.id; SELECT setval('events_id_seq1', 1000); "
+        f"GRANT SELECT ON SEQUENCE events_id_seq1 TO {reader}"
+    )
+    of = (
+        "SELECT objid::regclass::text, deptype FROM pg_depend JOIN pg_class s ON s.oid = objid AND s.relkind = 'S' "
+        "WHERE refobjid = 'events'::regclass ORDER BY 1"
+    )
+    before = database.execute(of)
+    assert len(before) == 3
+    try:
+        with patient(database) as ddl:
+            convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+            database.execute("INSERT INTO events (at) VALUES ('2026-11-02')")
+            assert database.execute("SELECT max(id) FROM events") == [(1001,)]
+            assert database.execute(of) == before
+            assert database.execute(f"SELECT has_sequence_privilege('{reader}', 'events_id_seq1', 'SELECT')") == [
+                (True,)
+            ]
+            assert "is split" in advance(ddl, TABLE, BY, 60, now=NOW)
+            assert "is dropped" in advance(ddl, TABLE, BY, 60, grace=timedelta(0), now=NOW)
+        assert database.execute(of) == before
+    finally:
+        database.execute(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
 
 
 _REFUSED = [
