@@ -148,7 +148,7 @@ def _identity(t: PlainTable) -> list[str]:
 
 def _grants(t: PlainTable) -> list[str]:
     name = quote_table(t.name)
-    found = [f"REVOKE ALL ON {name} FROM {role}" for role in t.default_grantees]
+    found = [f"REVOKE ALL ON {name} FROM {role}" for role in ("PUBLIC", *t.default_grantees)]
     found += [f"REVOKE ALL ON {name} FROM {quote(t.owner)}"] if t.has_own_grants else []
     return found + [grant(item, name) for item in t.grants if item.sequence is None]
 

@@ -1,7 +1,8 @@
 """A new partition looks like the newest there is: where and how it is stored, who owns and may read it, what guards it.
 
 LIKE carries what the table at the top has of columns, checks and indexes; a partition has settings of its own beside
-them. Without a partition to go by, the new one is as PARTITION OF would make it.
+them. Who has rights on every new table (ALTER DEFAULT PRIVILEGES) has none on it that the newest does not give.
+Without a partition to go by, the new one is as PARTITION OF would make it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ SELECT format('CREATE POLICY %%I ON %%s AS %%s FOR %%s TO %%s', p.polname, %(chi
   || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
   || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
 FROM pg_policy p WHERE p.polrelid = to_regclass(%(model)s)
+UNION ALL
+SELECT DISTINCT format('REVOKE ALL ON %%s FROM %%s', %(child)s,
+  CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
+FROM pg_default_acl d, aclexplode(d.defaclacl) x
+WHERE d.defaclobjtype = 'r' AND pg_get_userbyid(d.defaclrole) = current_user AND x.grantee <> d.defaclrole
 UNION ALL
 SELECT format('GRANT %%s%%s ON %%s TO %%s%%s', g.privilege_type, ' (' || quote_ident(g.attname) || ')', %(child)s,
   CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,

@@ -201,6 +201,33 @@ def test_every_sequence_goes_with_its_column(any_postgres_database: Postgres) ->
         database.execute(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
 
 
+def test_default_privileges_open_nothing(any_postgres_database: Postgres) -> None:
+    """A table from which they were taken away stays closed: the new one, its new partitions and those of the split."""
+    database = any_postgres_database
+    role, reader = (f"{database.database}_{name}" for name in ("stranger", "reader"))
+    database.execute(
+        f"CREATE ROLE {role}; CREATE ROLE {reader}; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC; "
+        f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {role}, {reader}; "
+        "CREATE TABLE events (id int, at timestamptz NOT NULL, PRIMARY KEY (id, at)); "
+        f"REVOKE ALL ON events FROM PUBLIC, {role}, {reader}; GRANT SELECT ON events TO {reader}; "
+        "INSERT INTO events SELECT n, timestamptz '2026-10-01' + n * interval '1 hour' FROM generate_series(1, 500) n"
+    )
+    may = (
+        "SELECT count(*), count(*) FILTER (WHERE has_table_privilege('{0}', oid, 'SELECT')), "
+        "count(*) FILTER (WHERE has_table_privilege('{0}', oid, 'INSERT')) "
+        "FROM pg_class WHERE relname LIKE 'events%' AND relkind IN ('r', 'p')"
+    )
+    try:
+        with patient(database) as ddl:
+            convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+            assert "is split" in advance(ddl, TABLE, BY, 60, now=NOW)
+            tables = len(table_facts(ddl, TABLE).partitions) + 2
+        assert database.execute(may.format(role)) == [(tables, 0, 0)]
+        assert database.execute(may.format(reader)) == [(tables, tables, 0)]
+    finally:
+        database.execute(f"DROP OWNED BY {role}, {reader}; DROP ROLE {role}, {reader}")
+
+
 _REFUSED = [
     ("ALTER TABLE events ADD CONSTRAINT c CHECK (id > 0) NOT VALID", "constraint c is NOT VALID", 0),
     ("CREATE PUBLICATION p FOR ALL TABLES", "publication p sends", 0),
