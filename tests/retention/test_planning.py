@@ -162,6 +162,21 @@ def test_what_is_made_ahead(
     assert [(step.low, step.high) for step in plan_table(state, policy(), NOW)] == expected
 
 
+def test_nothing_is_made_where_a_range_has_left() -> None:
+    """Days were retired, and the policy cuts by months now; each gap around what is there is filled, none twice."""
+    by = PartitionBy.model_validate({"column": "at", "interval": "1 month", "premake": 1})
+    parts = tuple(Partition(f"raw.t_{day}", datetime(2013, 8, day), datetime(2013, 8, day + 1)) for day in (10, 15))
+    facts = TableFacts(TABLE, "ranges", "at", "date", parts)
+    away = Retired(TABLE, "raw.t_9", 1, "at", "date", "2013-08-09", "2013-08-10", "Etc/UTC", 1, "dropped")
+    steps = plan_table(TableState(facts, [away], by=by), policy(), NOW)
+    assert [(step.partition, step.low, step.high) for step in steps] == [
+        ("raw.t_p20130801", "2013-08-01", "2013-08-09"),
+        ("raw.t_p20130811", "2013-08-11", "2013-08-15"),
+        ("raw.t_p20130816", "2013-08-16", "2013-09-01"),
+        ("raw.t_p20130901", "2013-09-01", "2013-10-01"),
+    ]
+
+
 def test_a_digest_names_what_cannot_be_undone() -> None:
     facts = cut("date", *MONTHS)
     away = Retired(TABLE, "raw.t_a", 1, "at", "date", "2013-01-01", "2013-02-01", "Etc/UTC", 1, "detached",

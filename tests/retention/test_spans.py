@@ -51,7 +51,21 @@ def test_the_range_of_a_value(
     grid = Grid(kind, Span.of(span), zone)
     found = grid.floor(value)
     assert (spelled(found, kind), spelled(grid.next(found), kind)) == (low, high)
-    assert suffix(found, grid.span, zone, kind) == end
+    assert suffix(found, grid) == end
+
+
+RESTS: list[tuple[Kind, str, ZoneInfo, Value, str]] = [
+    ("timestamptz", "1 day", NEW_YORK, utc("2013-03-11 00:00"), "p20130310_2000"),
+    ("timestamptz", "1 hour", NEW_YORK, utc("2013-03-10 07:30"), "p20130310_0730"),
+    ("timestamp", "1 day", NEW_YORK, datetime(2013, 3, 10, 12), "p20130310_1200"),
+    ("date", "1 month", NEW_YORK, datetime(2013, 3, 10), "p20130310"),
+    ("timestamptz", "1 month", NEW_YORK, utc("2013-03-10 05:00"), "p20130310"),
+]
+
+
+@pytest.mark.parametrize(("kind", "span", "zone", "low", "end"), RESTS)
+def test_the_rest_of_a_range_has_a_name_of_its_own(kind: Kind, span: str, zone: ZoneInfo, low: Value, end: str) -> None:
+    assert suffix(low, Grid(kind, Span.of(span), zone)) == end
 
 
 ZONES = ("America/New_York", "America/Sao_Paulo", "Australia/Lord_Howe", "America/Havana", "Etc/UTC")
@@ -69,7 +83,7 @@ def test_a_year_of_ranges_has_no_gap_no_overlap_and_no_name_twice(zone: str, spa
         assert isinstance(high, datetime)
         assert grid.floor(high) == high, (low, high)
         assert grid.floor(high - timedelta(microseconds=1)) == low, (low, high)
-        names.add(suffix(low, grid.span, grid.zone, grid.kind))
+        names.add(suffix(low, grid))
         low = high
     assert len(names) == count
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import keys_out
@@ -28,7 +28,7 @@ def partition_name(table: str, low: Value, grid: Grid, taken: Collection[str] = 
 
     Of names that are taken it is none: where days begin elsewhere than they did, two partitions begin on one day.
     """
-    names = (_ended(table, f"_{suffix(low, grid.span, grid.zone, grid.kind)}{more}") for more in _numbered())
+    names = (_ended(table, f"_{suffix(low, grid)}{more}") for more in _numbered())
     return next(name for name in names if name not in taken)
 
 
@@ -45,36 +45,41 @@ def _ended(table: str, end: str) -> str:
     return f"{schema}.{name}{end}" if schema else f"{name}{end}"
 
 
-def missing_ranges(facts: TableFacts, grid: Grid, first: Value, last: Value) -> list[tuple[Value, Value]]:
+def missing_ranges(
+    facts: TableFacts, grid: Grid, first: Value, last: Value, away: Iterable[tuple[Value | None, Value | None]] = ()
+) -> list[tuple[Value, Value]]:
     """Return the ranges of the grid from the one of `first` to the one of `last` that no partition covers.
 
+    `away`: ranges that have left, in whose place none is made. One that is covered in part is cut to what is left.
     Of a table that is cut by lists, the values at which they begin.
     """
+    taken = [*((part.low, part.high) for part in facts.partitions), *away]
     if facts.listed:
-        return list(_missing_values(facts, grid, first, last))
+        return list(_missing_values(taken, grid, first, last))
+    taken.sort(key=lambda item: (item[0] is not None, item[0] or 0))
     wanted: list[tuple[Value, Value]] = []
     low = grid.floor(first)
     while low <= last:  # type: ignore[operator]  # both are of one kind
-        high = grid.next(low)
-        gap_low, gap_high = low, high
-        for part in facts.partitions:  # a range that an odd partition covers in part is cut to what is left
-            if (part.high is not None and part.high <= gap_low) or (part.low is not None and part.low >= gap_high):  # type: ignore[operator]
+        left, high = low, grid.next(low)
+        for begins, ends in taken:
+            if (ends is not None and ends <= left) or (begins is not None and begins >= high):  # type: ignore[operator]
                 continue
-            if part.low is None or part.low <= gap_low:  # type: ignore[operator]
-                gap_low = gap_high if part.high is None else part.high
-            else:
-                gap_high = part.low
-        if gap_low < gap_high:  # type: ignore[operator]
-            wanted.append((gap_low, gap_high))
+            if begins is not None and begins > left:  # type: ignore[operator]
+                wanted.append((left, begins))
+            left = high if ends is None else ends
+        if left < high:  # type: ignore[operator]
+            wanted.append((left, high))
         low = high
     return wanted
 
 
-def _missing_values(facts: TableFacts, grid: Grid, first: Value, last: Value) -> Iterator[tuple[Value, Value]]:
+def _missing_values(
+    taken: Iterable[tuple[Value | None, Value | None]], grid: Grid, first: Value, last: Value
+) -> Iterator[tuple[Value, Value]]:
     low = grid.floor(first)
     while low <= last:  # type: ignore[operator]  # both are of one kind
-        if not any(part.low <= low < part.high for part in facts.partitions):  # type: ignore[operator]
-            yield low, following(low, facts.kind)
+        if not any(begins <= low < ends for begins, ends in taken):  # type: ignore[operator]
+            yield low, following(low, grid.kind)
         low = grid.next(low)
 
 

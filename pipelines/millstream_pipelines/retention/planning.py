@@ -152,8 +152,9 @@ def _created(state: TableState, now: datetime) -> list[Planned]:
     if facts.horizon is not None:  # no run for a while: what is just missing is made too, the rest on demand
         first = min(first, max(facts.horizon, grid.next(first, -by.premake)))
     taken = {part.name for part in facts.partitions} | {item.partition for item in state.records if item.is_here}
+    away = [(item.low_value, item.high_value) for item in state.records if item.kind == facts.kind]
     steps = []
-    for low, high in missing_ranges(facts, grid, first, last):
+    for low, high in missing_ranges(facts, grid, first, last, away):
         name = partition_name(facts.name, low, grid, taken)
         taken.add(name)
         steps.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -91,7 +91,7 @@ class Grid:
         if self.span.unit == "hour":
             since = value - _origin(value)
             return value - since % timedelta(hours=self.span.count)
-        local = self._local(value)
+        local = self.local(value)
         if self.span.unit == "day":  # counted from a Monday, so that weeks begin on one
             days = (local.date() - date(2000, 1, 3)).days
             start = datetime(2000, 1, 3) + timedelta(days=days - days % self.span.count)
@@ -108,7 +108,7 @@ class Grid:
         if self.span.unit == "hour":
             return bound + timedelta(hours=steps * self.span.count)
         # Where clocks go forward at midnight, that day's bound is 01:00; the next is midnight again.
-        local = self._local(bound).replace(hour=0, minute=0, second=0, microsecond=0)
+        local = self.local(bound).replace(hour=0, minute=0, second=0, microsecond=0)
         if self.span.unit == "day":
             return self._stored(local + timedelta(days=steps * self.span.count))
         return self._stored(_months_later(local, steps * self.span.count))
@@ -120,7 +120,8 @@ class Grid:
     def _wall(self, moment: datetime) -> datetime:
         return moment.astimezone(self.zone).replace(tzinfo=None)
 
-    def _local(self, value: datetime) -> datetime:
+    def local(self, value: datetime) -> datetime:
+        """Return a bound as the clocks of the zone show it."""
         return self._wall(value) if self.kind in AWARE else value
 
     def _stored(self, local: datetime) -> datetime:
@@ -190,14 +191,19 @@ def _naive(text: str) -> bool:
     return datetime.fromisoformat(text).tzinfo is None
 
 
-def suffix(value: Value, span: Span, zone: ZoneInfo, kind: Kind) -> str:
-    """Return what a partition's name ends with: `p20130101`, with hours where they count, or the number."""
+def suffix(value: Value, grid: Grid) -> str:
+    """Return what a partition's name ends with: `p20130101`, with hours where they count, or the number.
+
+    What begins beside the grid, the rest of a range, has minutes, too: its day or hour may be another one's name.
+    """
     if isinstance(value, int):
         return f"p{value}" if value >= 0 else f"pm{-value}"
-    if span.unit == "hour":
-        return f"p{value:%Y%m%d_%H}"
-    local = value.astimezone(zone) if kind in AWARE else value
-    return f"p{local:%Y%m%d}"
+    by_hour = grid.span.unit == "hour"
+    local = grid.local(value) if not by_hour else value
+    day = f"p{local.date().isoformat().replace('-', '')}"
+    if grid.floor(value) != value and (by_hour or local.time() != time.min):
+        return f"{day}_{local:%H%M}"
+    return f"{day}_{local:%H}" if by_hour else day
 
 
 __all__ = [

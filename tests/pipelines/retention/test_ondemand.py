@@ -43,12 +43,11 @@ def partitioned(pair: Pair, kind: str = "timestamptz", made: str = "FROM ('2026-
         remember(ddl, "raw.t", BY.model_copy(update={"interval": interval}), kinds.get(kind, kind))  # type: ignore[arg-type]
 
 
-def retired(pair: Pair) -> None:
-    """Note that everything before 2026 has been retired."""
+def retired(pair: Pair, bounds: str = "NULL, '2026-01-01 00:00:00+00'") -> None:
+    """Note that everything before 2026, or another range, has been retired."""
     pair.warehouse.execute(
         "INSERT INTO _millstream.retired (policy, table_name, partition, oid, column_name, kind, low, high, time_zone, "
-        "state) VALUES ('p', 'raw.t', 'raw.t_p20251201', 0, 'at', 'timestamptz', NULL, '2026-01-01 00:00:00+00', "
-        "'Etc/UTC', 'archived')"
+        f"state) VALUES ('p', 'raw.t', 'raw.t_p20251201', 0, 'at', 'timestamptz', {bounds}, 'Etc/UTC', 'archived')"
     )
 
 
@@ -178,6 +177,28 @@ def test_slices_are_published_into_partitions_made_for_them(pair: Pair) -> None:
     assert done(reports[1]) == (1000, 900, 100)
     assert parts(pair) == ["t_first", "t_p20260201"]
     assert pair.warehouse.execute("SELECT DISTINCT rule FROM _millstream.quarantine") == [("retired",)]
+
+
+def test_gaps_around_what_is_there(pair: Pair) -> None:
+    """Days in the middle of a month: a partition, and a range that has been retired, which is not made anew."""
+    partitioned(pair, made="FROM ('2026-01-10') TO ('2026-01-20')")
+    retired(pair, "'2026-01-22 00:00:00+00', '2026-01-23 00:00:00+00'")
+    rows(pair, "timestamptz '2026-01-01' + (n - 1) * interval '1 day'", 31)
+    assert done(pair.run()) == (31, 30, 1)
+    assert parts(pair) == ["t_first", "t_p20260101", "t_p20260120", "t_p20260123"]
+    assert pair.warehouse.execute("SELECT rule FROM _millstream.quarantine") == [("retired",)]
+
+
+def test_days_of_another_zone(pair: Pair) -> None:
+    """The policy's timeZone was changed: the rest of the last day is made, under a name that is free."""
+    partitioned(pair, made="FROM ('2026-01-01') TO ('2026-01-02')")
+    pair.warehouse.execute("ALTER TABLE raw.t_first RENAME TO t_p20260101")
+    with patient(pair.warehouse) as ddl:
+        by = BY.model_copy(update={"interval": "1 day", "time_zone": "America/New_York"})
+        remember(ddl, "raw.t", by, "timestamptz")
+    rows(pair, "timestamptz '2026-01-01 00:00+00' + n * interval '1 hour'", 48)
+    assert done(pair.run()) == (48, 48, 0)
+    assert parts(pair) == ["t_p20260101", "t_p20260101_1900", "t_p20260102"]
 
 
 def test_two_loads_that_need_the_same_partitions(pair: Pair) -> None:

@@ -76,8 +76,9 @@ class Room:
         self._away: list[Away] = [
             Away(None if low is None else parsed(low, kind), None if high is None else parsed(high, kind), state)
             for low, high, state in ddl.rows(
-                "SELECT low, high, state FROM _millstream.retired WHERE table_name = %s AND state <> 'restored'",
-                (self._table,),
+                "SELECT low, high, state FROM _millstream.retired "
+                "WHERE table_name = %s AND kind = %s AND state <> 'restored'",
+                (self._table, kind),
             )
         ]
 
@@ -188,9 +189,8 @@ class Room:
     def _one(self, ddl: Ddl, value: Value) -> None:
         from millstream_pipelines.retention.partitions import create, missing_ranges, partition_name
 
-        for low, high in missing_ranges(self._facts, self._grid, value, value):
-            if not low <= value < high:  # type: ignore[operator]  # the rest of a range that is taken in part
-                continue
+        away = [(one.low, one.high) for one in self._away]
+        for low, high in missing_ranges(self._facts, self._grid, value, value, away):  # more than one around an odd one
             taken = {part.name for part in self._facts.partitions}
             try:
                 create(ddl, self._facts, partition_name(self._table, low, self._grid, taken), low, high)
