@@ -41,13 +41,13 @@ def killed_at(
     ended = subprocess.run(
         words, input=json.dumps(given), text=True, capture_output=True, check=False, cwd=Path(__file__).parent
     )
-    gone(database)
-    return ended.returncode, ended.stdout + ended.stderr
+    return gone(database, ended.returncode), ended.stdout + ended.stderr
 
 
-def gone(database: Postgres) -> None:
-    """Wait until the server has seen that a killed client is gone: until then it holds the client's locks."""
+def gone(database: Postgres, code: int) -> int:
+    """Wait until the server has seen that a killed client is gone, which holds its locks until then; return `code`."""
     ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'millstream%'"
     deadline = time.monotonic() + 30
     while database.execute(ours) and time.monotonic() < deadline:
         time.sleep(0.02)
+    return code

@@ -176,9 +176,7 @@ def killed() -> Iterator[Callable[[Postgres, str], int]]:
 
         def run(database: Postgres, place: str) -> int:
             print(json.dumps([database.config, place]), file=given, flush=True)
-            code = int(told.readline())
-            gone(database)
-            return code
+            return gone(database, int(told.readline()))
 
         yield run
         given.close()
