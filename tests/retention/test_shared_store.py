@@ -73,7 +73,7 @@ def test_each_has_its_own_archives(mine: Postgres, other: Postgres, tmp_path: Pa
     assert len(names) == 2
     folders = {path.parent.name.partition("-")[0] for path in tmp_path.rglob("_manifest.json")}
     assert folders == names, "whose an attempt is can be told before it has a manifest"
-    expiring = spec(tmp_path, archive={"url": f"file://{tmp_path}", "keep": {"age": "1 day"}})
+    expiring = spec(keep={}, archive={"url": f"file://{tmp_path}", "keep": {"age": "1 day"}})
     assert "2 archives expired" in done(carried_out(mine, expiring, LATER))
     assert "198 rows" in done(carried_out(other, spec(tmp_path), LATER, restore=BACK))
 
@@ -95,11 +95,12 @@ def test_a_copy_of_a_warehouse_that_has_got_a_name_of_its_own_leaves_its_origin_
         done(carried_out(mine, spec(tmp_path), now))
     mine.execute("UPDATE _millstream.warehouse SET id = gen_random_uuid()")
     before = sorted(tmp_path.rglob("*"))
-    expiring = {"archive": {"url": f"file://{tmp_path}", "keep": {"age": "1 day"}}}
+    expiring = {"keep": {}, "archive": {"url": f"file://{tmp_path}", "keep": {"age": "1 day"}}}
     for policy in (spec(tmp_path, **expiring), spec(tmp_path, delete=[SEVEN])):
         report = carried_out(mine, policy, LATER)
         assert (report.exit_code, "of another warehouse" in report.message) == (65, True), report.message
         assert sorted(tmp_path.rglob("*")) == before
+        assert mine.execute("SELECT DISTINCT state FROM _millstream.retired") == [("dropped",)]
 
 
 def test_an_archive_from_before_warehouses_had_names(mine: Postgres, tmp_path: Path) -> None:

@@ -94,14 +94,17 @@ class Leaving:
 
     def _delete(self, store: ArchiveStore, folder: str) -> None:
         """Delete an archive: its manifest first, so that half an archive is never trusted. DataError for another's."""
+        self._refuse_anothers(store, folder)
+        store.delete([f"{folder}/{manifests.NAME}"])
+        reached("deleting")
+        store.delete(store.keys(folder))
+
+    def _refuse_anothers(self, store: ArchiveStore, folder: str) -> None:
         if store.is_of_another(folder):
             raise DataError(
                 f"{self.ddl.owner}: '{folder}' in '{store.shown}' is an archive of another warehouse: it stays",
                 reason="ArchiveMismatch",
             )
-        store.delete([f"{folder}/{manifests.NAME}"])
-        reached("deleting")
-        store.delete(store.keys(folder))
 
     def drop(self, record: Retired) -> None:
         """Drop a partition whose archive is still what was verified, and that is still what was archived."""
@@ -181,8 +184,10 @@ class Leaving:
         store = self._store()
         if store.is_elsewhere(record.manifest, record.archive_url):
             raise manifests.missing(store, record.manifest, record.archive_url)
+        folder = record.manifest.rpartition("/")[0]
+        self._refuse_anothers(store, folder)
         records.advance(self.ddl, record, "expired", self.now)
-        self._delete(store, record.manifest.rpartition("/")[0])
+        self._delete(store, folder)
 
     def _store(self) -> ArchiveStore:
         if self.store is None:
