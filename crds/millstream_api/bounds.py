@@ -1,7 +1,8 @@
-"""Ends of a half-open range as people write them: whole numbers or times, the first before the last."""
+"""Ranges and spans as people write them: which end comes first, which span is longer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 
@@ -32,4 +33,26 @@ def _reaches(first: int | datetime | None, last: int | datetime | None) -> bool:
     return isinstance(first, datetime) and isinstance(last, datetime) and first >= last
 
 
-__all__ = ["refuse_backwards"]
+def refuse_short_lived(archived: str, limits: Mapping[str, str | None]) -> None:
+    """Raise ValueError where archives are kept no longer than rows: both ages count from the rows.
+
+    `limits`: field → age of what a table is held to.
+    """
+    for field, age in limits.items():
+        if age is not None and _days(archived) <= _days(age):
+            raise ValueError(
+                f"`archive.keep.age` '{archived}' is not longer than `{field}` '{age}', so archives would expire as "
+                "they are made: both count from the rows. Give a longer one, or none to keep archives for ever"
+            )
+
+
+# Months and years by their mean.
+_DAYS = {"hour": 1 / 24, "day": 1.0, "week": 7.0, "month": 365.2425 / 12, "quarter": 365.2425 / 4, "year": 365.2425}
+
+
+def _days(span: str) -> float:
+    count, _, unit = span.partition(" ")
+    return int(count) * _DAYS[unit.removesuffix("s")]
+
+
+__all__ = ["refuse_backwards", "refuse_short_lived"]

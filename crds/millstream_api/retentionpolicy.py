@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from millstream_api.bounds import refuse_backwards
+from millstream_api.bounds import refuse_backwards, refuse_short_lived
 from millstream_api.meta import ApiModel, ObjectRef, PodOverrides, ResourceName, SecretRef
 from millstream_api.pipeline import History
 from millstream_api.schedule import ZONE_PATTERN, Cron, known_zone
@@ -136,7 +136,9 @@ class RetainedTable(ApiModel):
 class ArchiveKeep(ApiModel):
     """How long archives stay."""
 
-    age: CalendarSpan = Field(description="An archive expires when its newest possible row is older than this.")
+    age: CalendarSpan = Field(
+        description="An archive expires when its newest possible row is older than this; longer than `keep.age`."
+    )
 
 
 class Archive(ApiModel):
@@ -269,6 +271,16 @@ class RetentionPolicySpec(ApiModel):
         description="A run that takes longer ends, and goes on at the next, in seconds.",
     )
     pod: PodOverrides | None = Field(default=None, description="Overrides for the run's pod.")
+
+    @model_validator(mode="after")
+    def _archives_outlive_the_rows(self) -> Self:
+        """An archive's age is counted from the same rows, so a shorter one would end with the drop."""
+        if self.archive is None or self.archive.keep is None:
+            return self
+        own = {f"tables[{n}].keep.age": table.keep.age for n, table in enumerate(self.tables) if table.keep}
+        common = {"keep.age": self.keep.age} if len(own) < len(self.tables) else {}
+        refuse_short_lived(self.archive.keep.age, common | own)
+        return self
 
     @model_validator(mode="after")
     def _about_own_tables(self) -> Self:

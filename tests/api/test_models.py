@@ -162,6 +162,44 @@ def test_a_hold_of_an_own_table_is_accepted(table: str) -> None:
     assert spec.holds[0].table == table
 
 
+SHORT = [
+    ("3 months", {"age": "13 months"}, None, "'3 months' is not longer than `keep.age` '13 months'"),
+    ("364 days", {"age": "1 year"}, None, "'364 days' is not longer than `keep.age` '1 year'"),
+    ("4 quarters", {"age": "1 year"}, None, "longer than `keep.age` '1 year', so archives would expire as they are"),
+    ("1 month", {"rows": 9}, {"age": "5 weeks"}, "'1 month' is not longer than `tables[0].keep.age` '5 weeks'"),
+]
+
+
+@pytest.mark.parametrize(("archived", "keep", "own", "words"), SHORT)
+def test_archives_that_would_expire_as_they_are_made_are_refused(
+    archived: str, keep: dict[str, Any], own: dict[str, Any] | None, words: str
+) -> None:
+    archive = {"url": "s3://cold/dw", "keep": {"age": archived}}
+    given = {"warehouseRef": {"name": "dw"}, "tables": [{"name": "raw.a", "keep": own}, {"name": "raw.b"}]}
+    with pytest.raises(ValidationError) as refusal:
+        RetentionPolicySpec.model_validate(given | {"keep": keep, "archive": archive})
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("archived", "keep", "own"),
+    [
+        ("14 months", {"age": "13 months"}, None),
+        ("1 day", {}, {"rows": 9}),
+        ("2 days", {"age": "1 year"}, {"age": "47 hours"}),
+    ],
+)
+def test_archives_that_outlive_the_rows_are_accepted(
+    archived: str, keep: dict[str, Any], own: dict[str, Any] | None
+) -> None:
+    """A limit that no table is held to does not count."""
+    archive = {"url": "s3://cold/dw", "keep": {"age": archived}}
+    given = {"warehouseRef": {"name": "dw"}, "tables": [{"name": "raw.a", "keep": own}]}
+    spec = RetentionPolicySpec.model_validate(given | {"keep": keep, "archive": archive})
+    assert spec.archive is not None
+    assert spec.archive.keep is not None
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

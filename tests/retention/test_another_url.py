@@ -58,13 +58,15 @@ def files(folder: Path) -> list[Path]:
 def test_no_archive_expires_where_it_is_not(moved: Moved) -> None:
     moved.done(moved.old)
     before = files(moved.old)
-    keep = {"keep": {"age": "3 months"}}
-    report = moved.run(moved.new, {"archive": {"url": f"file://{moved.new}", **keep}})
+    kept = {"keep": {"age": "3 months"}}
+    report = moved.run(moved.new, {"keep": {}, "archive": {"url": f"file://{moved.new}", **kept}})
     assert (report.exit_code, report.reason) == (65, "ArchiveMissing"), report.message
     assert f"'file://{moved.old}'" in report.message
     assert f"'file://{moved.new}'" in report.message
     assert (moved.states(), files(moved.old)) == ({"dropped"}, before)
-    assert "3 archives expired" in moved.done(moved.old, {"archive": {"url": f"file://{moved.old}", **keep}})
+    assert "3 archives expired" in moved.done(
+        moved.old, {"keep": {}, "archive": {"url": f"file://{moved.old}", **kept}}
+    )
     assert files(moved.old) == []
 
 

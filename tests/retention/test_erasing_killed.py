@@ -63,9 +63,9 @@ def test_a_killed_erasure_is_finished(flights: Postgres, tmp_path: Path) -> None
 def test_an_archive_that_was_about_to_expire_stops_no_erasure(flights: Postgres, tmp_path: Path) -> None:
     """Its manifest was gone, and the record still said that it counts: every later run failed on it."""
     archive = {"url": f"file://{tmp_path}", "keep": {"age": "1 month"}}
-    code, said = killed_at("deleting:1", flights, spec(archive=archive), NOW)
+    code, said = killed_at("deleting:1", flights, spec(keep={}, archive=archive), NOW)
     assert code == -signal.SIGKILL, said
-    policy = spec(archive=archive, delete=[{"table": TABLE, "where": "tail = 'N7'", "reason": "asked for"}])
+    policy = spec(keep={}, archive=archive, delete=[{"table": TABLE, "where": "tail = 'N7'", "reason": "asked for"}])
     report = carried_out(flights, policy, NOW)
     assert report.exit_code == 0, report.message
     assert archived(tmp_path, "tail = 'N7'") == 0

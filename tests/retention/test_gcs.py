@@ -61,7 +61,7 @@ def test_archives_in_a_bucket(
     erasing = spec(archive=place, delete=[{"table": TABLE, "where": "id = 7", "reason": "r"}])
     assert "1 erasures" in done(erasing, now=much_later + timedelta(days=8))
     assert sum(key.endswith("_manifest.json") for key in store.keys(TABLE)) == 3
-    expiring = spec(archive=place | {"keep": {"age": "1 month"}})
+    expiring = spec(keep={}, archive=place | {"keep": {"age": "1 month"}})
     assert "archives expired" in done(expiring, now=much_later + timedelta(days=8))
     left = {key.split("/")[1] for key in store.keys(TABLE)}
     assert left == {"from=2013-11-01T04-00-00Z"}, "which is younger"

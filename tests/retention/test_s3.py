@@ -51,7 +51,7 @@ def test_archives_in_a_bucket(postgres_database: Postgres, s3_server: S3, s3_buc
     assert "dropped" in done(now=much_later + timedelta(days=8))
     erasing = spec(archive=place, delete=[{"table": TABLE, "where": "id = 7", "reason": "r"}])
     assert "1 erasures" in done(erasing, now=much_later + timedelta(days=8))
-    expiring = spec(archive=place | {"keep": {"age": "1 month"}})
+    expiring = spec(keep={}, archive=place | {"keep": {"age": "1 month"}})
     assert "archives expired" in done(expiring, now=much_later + timedelta(days=8))
     left = {path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file()}
     assert left == {"from=2013-11-01T04-00-00Z"}, "which is younger"
