@@ -108,3 +108,26 @@ def test_what_was_archived_and_dropped_by_hand_keeps_its_archive(postgres_databa
     assert postgres_database.execute(STATES) == [("dropped", 100), ("dropped", 1)]
     assert before < files(tmp_path)
     assert "p20130801" not in attached(postgres_database)
+
+
+def test_a_range_that_late_rows_made_anew_is_not_to_be_dropped(
+    postgres_database: Postgres, policy: RetentionPolicySpec
+) -> None:
+    postgres_database.execute(FLIGHTS)
+    months(postgres_database, 8, 8)
+    done(carried_out(postgres_database, policy))
+    postgres_database.execute(LATE_ROWS)
+    report = carried_out(postgres_database, policy, restore=AUGUST)
+    words = "raw.flights_p20130801 is a partition of raw.flights again, with rows that came late: leave it as it is"
+    assert (report.exit_code, words in report.message) == (78, True), report.message
+    into = AUGUST | {"into": "back"}
+    done(carried_out(postgres_database, policy, restore=into))
+    assert "100 rows" in done(carried_out(postgres_database, policy, restore=into)), "a retry knows its own work"
+    table = "back.flights_p20130801"
+    for comment, words in (
+        ("restored by millstream, run other", f"there is a table {table} already, restored by millstream, run other"),
+        ("mine", f"there is a table {table} already, which no restore has made"),
+    ):
+        postgres_database.execute(f"COMMENT ON TABLE {table} IS '{comment}'")
+        report = carried_out(postgres_database, policy, restore=into)
+        assert (report.exit_code, words in report.message) == (78, True), report.message

@@ -41,6 +41,12 @@ from millstream_pipelines.warehouses.names import quote, quote_table
 if TYPE_CHECKING:
     from millstream_pipelines.retention.run import RetentionRequest
 
+_MARK = "restored by millstream, run "
+_TAKEN = """
+SELECT obj_description(c.oid, 'pg_class'), i.inhparent::regclass::text
+FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.oid = to_regclass(%s)
+"""
+
 
 def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
     """Bring a range back as the request's options say. ConfigurationError when nothing of it has left."""
@@ -122,6 +128,24 @@ def _touches(record: Retired, start: str | None, end: str | None, misread: list[
     return begins_before and (high is None or first is None or high > first)  # type: ignore[operator]
 
 
+def _told(name: str, comment: str | None, parent: str | None) -> str:
+    """Return what a table is whose name a restore needs, and what to do."""
+    if parent is not None:
+        return (
+            f"{name} is a partition of {parent} again, with rows that came late: leave it as it is, restore with "
+            "`into` a schema, and insert the rows from there"
+        )
+    if (comment or "").startswith(_MARK):
+        return (
+            f"there is a table {name} already, {comment}: use it, drop it when nobody needs it any more, or restore "
+            "with `into` another schema"
+        )
+    return (
+        f"there is a table {name} already, which no restore has made; drop or rename it, or restore with `into` "
+        "another schema"
+    )
+
+
 class Restoring:
     """Brings one range back. `into`: a schema, for a table of its own; None to attach it again.
 
@@ -132,7 +156,7 @@ class Restoring:
         self, ddl: Ddl, config: PostgresConfig, store: ArchiveStore | None, into: str | None, now: datetime, run: str
     ) -> None:
         self._ddl, self._config, self._store, self._into, self._now = ddl, config, store, into, now
-        self._mark = f"restored by millstream, run {run}"
+        self._mark = f"{_MARK}{run}"
 
     def go(self, record: Retired, name: str) -> int:
         """Bring it back as a table of that name, and return how many rows are back."""
@@ -220,15 +244,11 @@ class Restoring:
     def _load(self, manifest: Manifest, name: str, store: ArchiveStore) -> None:
         """Fill a table of that name and compare it with the manifest; until then it is marked as one to be removed."""
         ddl, target = self._ddl, quote_table(name)
-        comment = ddl.rows("SELECT obj_description(to_regclass(%s), 'pg_class') WHERE to_regclass(%s) IS NOT NULL",
-                           (target, target))  # fmt: skip
-        if comment and self._into is not None and comment[0][0] == self._mark:
+        taken = ddl.rows(_TAKEN, (target,))
+        if taken and self._into is not None and taken[0][0] == self._mark:
             return
-        if comment:
-            raise ConfigurationError(
-                f"{ddl.owner}: there is a table {name} already, which no restore has made; drop or rename it, or "
-                "restore with `into` another schema"
-            )
+        if taken:
+            raise ConfigurationError(f"{ddl.owner}: {_told(name, *taken[0])}")
         with closing(connect(self._config, ddl.owner)) as connection:
             try:
                 for statement in self._made(manifest, name, target):
