@@ -124,9 +124,14 @@ def postgres_query(columns: Sequence[ArchivedColumn], table: str) -> str:
 
 
 def duckdb_part(columns: Sequence[ArchivedColumn], file: str) -> str:
-    """Return DuckDB's query for the aggregates of one file, to be put together by `duckdb_total`."""
-    digest = f"('0x' || md5({_row_text([duckdb_text(item) for item in columns])})[:16])::UBIGINT"
-    return _aggregates(columns, file, f"coalesce(sum({digest}), 0)::HUGEINT", "")
+    """Return DuckDB's query for the aggregates of one file, to be put together by `duckdb_total`.
+
+    Columns go by their place: to DuckDB, names that differ by case are the same.
+    """
+    placed = [replace(item, name=f"c{number}") for number, item in enumerate(columns)]
+    digest = f"('0x' || md5({_row_text([duckdb_text(item) for item in placed])})[:16])::UBIGINT"
+    named = f"{file} placed ({', '.join(item.name for item in placed)})"
+    return _aggregates(placed, named, f"coalesce(sum({digest}), 0)::HUGEINT", "")
 
 
 def duckdb_total(columns: Sequence[ArchivedColumn], parts: str) -> str:
