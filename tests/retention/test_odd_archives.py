@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,27 @@ def goes_and_comes_back(database: Postgres, folder: Path) -> None:
     report = carried_out(database, spec(folder), restore=AUGUST)
     assert report.exit_code == 0, report.message
     assert database.execute("SELECT f::text FROM raw.flights f ORDER BY id") == before
+
+
+@pytest.fixture(params=["LATIN1", "WIN1252", "EUC_JP", "UTF8"])
+def encoded(request: pytest.FixtureRequest, postgres_server: Postgres) -> Iterator[Postgres]:
+    """An empty database of an encoding."""
+    name = f"test_{secrets.token_hex(4)}"
+    postgres_server.execute(f"CREATE DATABASE {name} ENCODING '{request.param}' LOCALE 'C' TEMPLATE template0")
+    try:
+        yield replace(postgres_server, database=name)
+    finally:
+        postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_database_of_another_encoding(encoded: Postgres, tmp_path: Path) -> None:
+    encoded.execute(FLIGHTS)
+    months(encoded, 8, 8)
+    ((encoding,),) = encoded.execute("SHOW server_encoding")
+    letters = {"LATIN1": ("é", "ÿ"), "WIN1252": ("é", "€"), "EUC_JP": ("日本", "ｱ"), "UTF8": ("é", "€")}[encoding]
+    for number, letter in enumerate(letters):  # by their bytes in the server, in another order than in UTF-8
+        encoded.execute(f"UPDATE raw.flights SET tail = '{letter}' WHERE id = {number}")
+    goes_and_comes_back(encoded, tmp_path)
 
 
 @pytest.mark.parametrize("rows", [100, 0])

@@ -115,12 +115,33 @@ def _row_text(texts: Sequence[str]) -> str:
     return f"concat_ws(chr(31), {', '.join(f'coalesce({text}, chr(30))' for text in texts)})"
 
 
-def postgres_query(columns: Sequence[ArchivedColumn], table: str) -> str:
-    """Return the query whose one row `content_of` reads, for PostgreSQL. `table` is quoted."""
-    digest = f"left(md5({_row_text([postgres_text(item) for item in columns])}), 16)"
+def postgres_query(columns: Sequence[ArchivedColumn], table: str, is_utf8: bool = True) -> str:
+    """Return the query whose one row `content_of` reads, for PostgreSQL. `table` is quoted.
+
+    `is_utf8`: whether the database keeps texts as an archive does; else they are hashed and compared as UTF-8.
+    """
+    text = _row_text([postgres_text(item) for item in columns])
+    digest = f"left(md5({text if is_utf8 else _utf8(text)}), 16)"
     total = f"coalesce(sum(('x' || {digest})::bit(64)::bigint), 0)"
-    inner = _aggregates(columns, table, total, ' COLLATE "C"')
+    inner = _aggregates(columns, table, total, _by_bytes if is_utf8 else _by_utf8)
     return f"SELECT {_told(columns, postgres_text)} FROM ({inner}) content"
+
+
+def _utf8(text: str) -> str:
+    return f"convert_to({text}, 'UTF8')"
+
+
+def _by_bytes(edge: str, name: str) -> str:
+    return f'{edge}({name} COLLATE "C")'
+
+
+def _by_utf8(edge: str, name: str) -> str:  # before PostgreSQL 18 bytes have no min and max, and their digits have
+    least = f"""{edge}(encode({_utf8(name)}, 'hex') COLLATE "C")"""
+    return f"convert_from(decode({least}, 'hex'), 'UTF8')"
+
+
+def _as_it_is(edge: str, name: str) -> str:
+    return f"{edge}({name})"
 
 
 def duckdb_part(columns: Sequence[ArchivedColumn], file: str) -> str:
@@ -131,7 +152,7 @@ def duckdb_part(columns: Sequence[ArchivedColumn], file: str) -> str:
     placed = [replace(item, name=f"c{number}") for number, item in enumerate(columns)]
     digest = f"('0x' || md5({_row_text([duckdb_text(item) for item in placed])})[:16])::UBIGINT"
     named = f"{file} placed ({', '.join(item.name for item in placed)})"
-    return _aggregates(placed, named, f"coalesce(sum({digest}), 0)::HUGEINT", "")
+    return _aggregates(placed, named, f"coalesce(sum({digest}), 0)::HUGEINT", _as_it_is)
 
 
 def duckdb_total(columns: Sequence[ArchivedColumn], parts: str) -> str:
@@ -143,13 +164,13 @@ def duckdb_total(columns: Sequence[ArchivedColumn], parts: str) -> str:
     return f"SELECT {_told(columns, duckdb_text)} FROM (SELECT {', '.join(found)} FROM {parts}) content"
 
 
-def _aggregates(columns: Sequence[ArchivedColumn], table: str, total: str, by_bytes: str) -> str:
+def _aggregates(columns: Sequence[ArchivedColumn], table: str, total: str, text_edge: Callable[[str, str], str]) -> str:
     found = ["count(*) AS n", f"{total} AS h"]
     for number, item in enumerate(columns):
         name = _quoted(item.name)
         found.append(f"count({name}) AS n{number}")
-        ordered = f"{name}{by_bytes}" if item.is_native_text else name
-        found += [f"{edge}({ordered}) AS {edge}{number}" for edge in ("min", "max") if item.has_bounds]
+        of = text_edge if item.is_native_text else _as_it_is
+        found += [f"{of(edge, name)} AS {edge}{number}" for edge in ("min", "max") if item.has_bounds]
     return f"SELECT {', '.join(found)} FROM {table}"
 
 

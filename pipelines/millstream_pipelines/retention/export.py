@@ -40,6 +40,7 @@ from millstream_pipelines.warehouses.names import quote, quote_table
 _FILE_BYTES = 64 * 1024 * 1024  # one is read back while the next is made
 _ROW_GROUP_BYTES = 16 * 1024 * 1024  # as the driver hands it over; what a reader must hold at once is no more
 _ZSTD_LEVEL = 3
+_AS_ARCHIVED = ("UTF8", "SQL_ASCII")  # encodings whose bytes are those of an archive
 _DIFFERENCES = frozenset({"integer", "date", "timestamp", "timestamptz"})
 _LONGEST_DICTIONARY_BYTES = 64 * 1024
 
@@ -79,7 +80,8 @@ def columns_of(connection: Any, table: str) -> tuple[ArchivedColumn, ...]:
 def content(connection: Any, table: str, columns: Sequence[ArchivedColumn]) -> Content:
     """Return what a table holds, as PostgreSQL sees it in the connection's transaction."""
     run(connection, "; ".join(SESSION))  # texts are spelled as the archive has them, whatever the role's defaults are
-    return content_of(columns, one(connection, postgres_query(columns, quote_table(table))))
+    is_utf8 = connection.info.parameter_status("server_encoding") in _AS_ARCHIVED
+    return content_of(columns, one(connection, postgres_query(columns, quote_table(table), is_utf8)))
 
 
 def export(sessions: Sessions, table: str, order: str, folder: Path, begin: Begin) -> Exported:
