@@ -136,6 +136,20 @@ def test_what_stands_in_the_way(given: dict[str, Any], more: dict[str, Any], by:
     assert (step.step, step.blocked_by) == ("detach", by)
 
 
+@pytest.mark.parametrize(
+    ("keep", "more"),
+    [({"rows": 35}, {}), ({"size": "350"}, {}), ({"diskPressure": "80%", "diskSize": "1k"}, {"over_bytes": 150})],
+)
+def test_what_is_held_does_not_count_as_gone(keep: dict[str, Any], more: dict[str, Any]) -> None:
+    state = TableState(cut("date", *MONTHS), keep=Keep.model_validate(keep), **more)
+    held = policy(holds=[{"name": "a", "table": TABLE, "to": "2013-05-02"}])
+    steps = [(step.partition, step.blocked_by) for step in plan_table(state, held, NOW)]
+    assert steps == [("raw.t_0", "hold 'a'"), ("raw.t_1", ""), ("raw.t_2", "")], "never the current one"
+    held = policy(holds=[{"name": "a", "table": TABLE}])
+    steps = [(step.partition, step.blocked_by) for step in plan_table(state, held, NOW)]
+    assert steps == [("raw.t_0", "hold 'a'"), ("raw.t_1", "hold 'a'")], "as many as were asked for"
+
+
 MADE: list[tuple[Kind, tuple[str, ...], dict[str, Any], dict[str, Any], list[tuple[str | None, str | None]]]] = [
     ("date", MONTHS, {"interval": "1 month", "premake": 2}, {}, [("2013-10-01", "2013-11-01")]),
     ("date", (), {"interval": "1 month", "premake": 1}, {},

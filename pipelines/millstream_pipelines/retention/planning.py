@@ -16,10 +16,10 @@ from millstream_api.retention_report import Step
 from millstream_api.retentionpolicy import Hold, Keep, PartitionBy, RetentionPolicySpec
 from millstream_pipelines.retention.condition import Condition
 from millstream_pipelines.retention.facts import Partition, TableFacts
+from millstream_pipelines.retention.limits import Counted
 from millstream_pipelines.retention.partitions import missing_ranges, partition_name
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.spans import AWARE, Grid, Span, Value, following, parsed_in, spelled
-from millstream_pipelines.sizes import size_of
 
 IRREVERSIBLE: frozenset[Step] = frozenset({"drop", "expire", "erase"})
 
@@ -171,36 +171,32 @@ def _leaving(state: TableState, policy: RetentionPolicySpec, now: datetime) -> l
     return [
         Planned(
             "detach", facts.name, part.name, _text(part.low, facts), _text(part.high, facts), why, part.bytes,
-            part.rows, _blocked(state, policy, part, now), part,
+            part.rows, blocked, part,
         )
-        for part, why in _over(state, now)
+        for part, why, blocked in _over(state, policy, now)
     ]  # fmt: skip
 
 
-def _over(state: TableState, now: datetime) -> list[tuple[Partition, str]]:
-    """Return the partitions that a limit asks to leave, oldest first, with the limit."""
+def _over(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list[tuple[Partition, str, str]]:
+    """Return the partitions that a limit asks to leave, oldest first, with the limit and with what forbids it.
+
+    What is forbidden does not count as gone: where it is asked for by number or size, the next that may leave does.
+    """
     facts, keep, zone = state.facts, state.keep, zone_of(state.by)
-    past = [part for part in facts.partitions if _is_past(part, state, zone, now)]
     too_old = cutoff(keep.age, facts, zone, now) if keep.age else None
-    size = sum(part.bytes for part in facts.partitions)
-    rows = sum(part.rows for part in facts.partitions)
-    over_bytes = state.over_bytes
-    limit = size_of(keep.size) if keep.size else None
+    asked, left = (Counted.of(facts, keep, state.over_bytes) for _ in range(2))
     found = []
-    for part in past:
-        why = ""
-        end = ended(state, part.low, part.high)
-        if too_old is not None and end is not None and end <= too_old:  # type: ignore[operator]
-            why = f"older than {keep.age}"
-        elif limit is not None and size > limit:
-            why = f"the table takes {size} bytes, more than {keep.size}"
-        elif keep.rows is not None and rows > keep.rows:
-            why = f"the table has about {rows} rows, more than {keep.rows}"
-        elif over_bytes > 0:
-            why = f"the database takes more than {keep.disk_pressure} of {keep.disk_size}"
+    for part in facts.partitions:
+        if not _is_past(part, state, zone, now):
+            continue
+        end, blocked = ended(state, part.low, part.high), _blocked(state, policy, part, now)
+        is_old = too_old is not None and end is not None and end <= too_old  # type: ignore[operator]
+        why = f"older than {keep.age}" if is_old else asked.why() or ("" if blocked else left.why())
         if why:
-            found.append((part, why))
-            size, rows, over_bytes = size - part.bytes, rows - part.rows, over_bytes - part.bytes
+            found.append((part, why, blocked))
+            asked.take_off(part)
+            if not blocked:
+                left.take_off(part)
     return found
 
 
