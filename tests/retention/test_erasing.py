@@ -227,6 +227,22 @@ def test_an_archive_from_before_a_column_is_named(flights: Postgres, tmp_path: P
     assert archived(tmp_path, "tail = 'N7'") == 0
 
 
+def test_a_hold_over_an_archive_from_before_the_cut_column_was_renamed(flights: Postgres, tmp_path: Path) -> None:
+    for now in (NOW, LATER):
+        done(carried_out(flights, spec(tmp_path), now))
+    flights.execute("ALTER TABLE raw.flights RENAME time_hour TO at")
+    table = {"name": TABLE, "partitionBy": {"column": "at", "interval": "1 month", "timeZone": "America/New_York"}}
+    hold = {"name": "claim", "table": TABLE, "from": "2013-08-01", "to": "2013-09-01"}
+    report = carried_out(flights, spec(tmp_path, tables=[table], delete=[SEVEN], holds=[hold]), LATER)
+    assert "1 erasures carried out" in done(report)
+    assert (receipt(report).archived_rows, receipt(report).done_at, archived(tmp_path, "tail = 'N7'")) == (2, None, 1)
+    for path in tmp_path.rglob("_manifest.json"):  # as if it had been cut by a column of another kind
+        path.write_text(path.read_text().replace('"kind": "timestamptz"', '"kind": "date"'))
+    other = SEVEN | {"where": "tail = 'N8'", "reason": "request 2"}
+    report = carried_out(flights, spec(tmp_path, tables=[table], delete=[other], holds=[hold]), LATER)
+    assert (report.exit_code, report.reason, "has no column at" in report.message) == (65, "ErasureIncomplete", True)
+
+
 def test_rows_that_others_refer_to(flights: Postgres) -> None:
     flights.execute(
         "CREATE TABLE raw.legs (time_hour timestamptz, id bigint, CONSTRAINT of_flight FOREIGN KEY (time_hour, id) "

@@ -7,8 +7,8 @@ at the next place or the next day, and what was judged once would have to be jud
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 import psycopg2
@@ -47,6 +47,8 @@ class Condition:
     held: str = ""
     """What is held, as SQL; empty where nothing is."""
     holds: tuple[str, ...] = ()
+    cut: tuple[str, Kind] | None = None
+    """The column that the table is cut by, which the holds are about, and its kind."""
 
     @property
     def mark(self) -> str:
@@ -62,6 +64,17 @@ class Condition:
     def free(self) -> str:
         """Which rows are erased: those that match and that nothing holds."""
         return f"({self.where}\n) AND ({self.held}) IS NOT TRUE" if self.held else f"({self.where}\n)"
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The columns without which it cannot be judged."""
+        return frozenset((*self.columns, *([self.cut[0]] if self.held and self.cut is not None else [])))
+
+    def where_cut_by(self, column: str, kind: Kind, columns: Collection[str]) -> Condition:
+        """Return it for rows with these columns, cut by that one: the holds' column may have had another name there."""
+        if not self.held or self.cut is None or self.cut[0] in columns or self.cut[1] != kind:
+            return self
+        return replace(self, held=self.held.replace(quote(self.cut[0]), quote(column)), cut=(column, kind))
 
     @property
     def kept(self) -> str:
@@ -105,8 +118,9 @@ def checked(
         )
     mine = [hold for hold in holds if hold.table == table]
     return Condition(
-        table, where, erasure.reason, names, whole, held_by(mine, *cut), tuple(spoken(hold) for hold in mine)
-    )
+        table, where, erasure.reason, names, whole, held_by(mine, *cut), tuple(spoken(hold) for hold in mine),
+        cut[:2],
+    )  # fmt: skip
 
 
 _NAMES = """

@@ -56,7 +56,9 @@ class Rewriting:
         """Hold conditions against a record's archive; where rows match, it is rewritten without them."""
         assert record.manifest is not None  # noqa: S101 - who calls has looked
         before = manifests.read(self.store, record.manifest, record.archive_url)
-        missing = {name for condition, _ in wanted for name in condition.columns} - {c.name for c in before.columns}
+        have = {item.name for item in before.columns}
+        wanted = [(condition.where_cut_by(before.column, before.kind, have), receipt) for condition, receipt in wanted]
+        missing = {name for condition, _ in wanted for name in condition.needed} - have
         if missing:
             raise DataError(
                 f"{before.key} has no column {', '.join(sorted(missing))}: it was written before the table had one, so "
