@@ -78,6 +78,20 @@ def _disowned(database: Postgres, role: str) -> None:
             return
 
 
+@contextmanager
+def tablespace(database: Postgres) -> Iterator[str]:
+    """Make a tablespace and yield its name, quoted; what is in it must be dropped in the block."""
+    name = f'"{database.database} room"'
+    session = psycopg2.connect(database.dsn)
+    session.autocommit = True
+    with session.cursor() as cursor:
+        cursor.execute("SET allow_in_place_tablespaces = on")
+        cursor.execute(f"CREATE TABLESPACE {name} LOCATION ''")
+    session.close()
+    yield name
+    database.execute(f"DROP TABLESPACE {name}")
+
+
 def migrated(database: Postgres) -> PostgresConfig:
     """Make `_millstream` in a database, and return how to reach it."""
     config = PostgresConfig.model_validate(database.config)

@@ -101,6 +101,8 @@ def parent(t: PlainTable, column: str) -> list[str]:
     found += [item.definition for item in t.indexes]
     found += [f"ALTER INDEX {quote(schema_of(t.name))}.{quote(item.name)} {setting}" for item in t.indexes
               for setting in item.settings]  # fmt: skip
+    found += [f"ALTER INDEX {quote(schema_of(t.name))}.{quote(item.name)} SET TABLESPACE {quote(item.tablespace)}"
+              for item in t.indexes if item.tablespace]  # fmt: skip
     found += [f"ALTER TABLE {name} ADD CONSTRAINT {quote(c.name)} {c.definition}" for c in t.constraints
               if c.type == "f"]  # fmt: skip
     found += [f"ALTER TABLE {name} ALTER COLUMN {quote(c.name)} {setting}" for c in t.columns for setting in c.settings]

@@ -13,7 +13,7 @@ from millstream_pipelines.retention.abandoning import drop_copy
 from millstream_pipelines.retention.conversions import Conversion, conversion
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import Partition, TableFacts, replace, table_facts
-from millstream_pipelines.retention.keeping_up import SHAPE, Lack, lacking
+from millstream_pipelines.retention.keeping_up import SHAPE, Lack, lacking, like_index
 from millstream_pipelines.retention.likeness import Likeness, likeness
 from millstream_pipelines.retention.plain import PlainTable
 from millstream_pipelines.retention.plain_reading import bare_path, read_plain, read_shape, subscriptions
@@ -156,7 +156,7 @@ class Copying:
             if constraint.type == "p" or constraint.name == self.plain.identity_index:
                 return f"ALTER TABLE {target} ADD {constraint.definition}"
         index = next(one for one in self.plain.indexes if one.name == self.plain.identity_index)
-        return f"CREATE UNIQUE INDEX ON {target} {index.of}"
+        return like_index(index, target)
 
     def is_outgrown(self) -> bool:
         """Return whether the table has got other columns, or is to be cut in another way, since the copy was begun."""

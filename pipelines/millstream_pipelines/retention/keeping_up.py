@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from millstream_pipelines.retention.plain import Constraint, IndexFacts, PlainTable
-from millstream_pipelines.warehouses.names import quote, quote_table
+from millstream_pipelines.warehouses.names import literal, quote, quote_table
 
 SHAPE = """
 SELECT md5(string_agg(concat_ws(' ', a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attcollation,
@@ -55,10 +55,10 @@ def lacking(table: PlainTable, copy: PlainTable) -> Lack:
     strict += [f"{alter} ADD {key}" for key in keys if key not in has_keys]
     schema = quote(copy.name.partition(".")[0])
     cut = {_cut(one): one for one in copy.indexes}
-    on_table = {_cut(one) for one in table.indexes}
+    on_table = {_cut(one): one for one in table.indexes}
     loose += [f"DROP INDEX {schema}.{quote(one.name)}" for key, one in cut.items() if key not in on_table]
-    for unique, rest in sorted(on_table - set(cut)):
-        (strict if unique else indexes).append(f"CREATE {'UNIQUE ' if unique else ''}INDEX ON {name} {rest}")
+    for key in sorted(set(on_table) - set(cut)):
+        (strict if on_table[key].unique else indexes).append(like_index(on_table[key], name))
     return Lack(tuple(loose), tuple(indexes), tuple(strict))
 
 
@@ -66,9 +66,19 @@ def _condition(check: Constraint) -> tuple[str, str]:
     return check.name, check.definition.removesuffix(" NOT VALID")  # one that holds for all rows can be attached
 
 
-def _cut(index: IndexFacts) -> tuple[bool, str]:
+def _cut(index: IndexFacts) -> tuple[bool, str, str]:
     """Return what an index is, without its name and its table's."""
-    return index.unique, index.of
+    return index.unique, index.of, index.tablespace or ""
 
 
-__all__ = ["SHAPE", "Lack", "lacking"]
+def like_index(index: IndexFacts, table: str) -> str:
+    """Return the SQL that gives a table (quoted) an index like this one."""
+    create = f"CREATE {'UNIQUE ' if index.unique else ''}INDEX ON {table} {index.of}"
+    if not index.tablespace:
+        return create
+    # PostgreSQL prints no tablespace, and its place is in the middle of what it prints.
+    space = f"SET LOCAL default_tablespace = {literal(index.tablespace)}"
+    return f"{space}; {create}; SET LOCAL default_tablespace TO DEFAULT"
+
+
+__all__ = ["SHAPE", "Lack", "lacking", "like_index"]

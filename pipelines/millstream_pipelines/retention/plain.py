@@ -48,6 +48,7 @@ class IndexFacts:
     """The definition behind the table's name, `USING …`."""
     settings: tuple[str, ...] = ()
     """What ALTER INDEX must set anew."""
+    tablespace: str | None = None
 
 
 @dataclass(frozen=True)

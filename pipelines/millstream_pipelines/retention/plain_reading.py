@@ -47,13 +47,22 @@ SELECT a.attname, a.attnotnull, a.attgenerated <> '', a.attidentity <> '',
 FROM pg_attribute a WHERE a.attrelid = %(t)s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _CONSTRAINTS = """
-SELECT c.conname, c.contype::text, pg_get_constraintdef(c.oid),
+SELECT c.conname, c.contype::text,
+  left(d.text, length(d.text) - length(d.tail))
+  || coalesce((SELECT format(' WITH (%%s)', string_agg(format('%%I = %%L', split_part(o, '=', 1),
+    substr(o, strpos(o, '=') + 1)), ', ')) FROM unnest(i.reloptions) o HAVING count(*) > 0), '')
+  || coalesce(' USING INDEX TABLESPACE ' || quote_ident(s.spcname), '') || d.tail,
   ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k (number, place)
         JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place),
   c.convalidated, NOT (c.connoinherit AND c.contype IN ('c', 'n')), obj_description(c.oid, 'pg_constraint'),
   (SELECT format('%%s.%%s', n.nspname, f.relname) FROM pg_class f JOIN pg_namespace n ON n.oid = f.relnamespace
    WHERE f.oid = c.confrelid)
-FROM pg_constraint c WHERE c.conrelid = %(t)s::regclass AND (c.contype IN ('c', 'p', 'u', 'f', 'x')
+FROM pg_constraint c
+CROSS JOIN LATERAL (SELECT pg_get_constraintdef(c.oid) AS text, CASE WHEN c.contype IN ('p', 'u') AND c.condeferrable
+  THEN ' DEFERRABLE' || CASE WHEN c.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END ELSE '' END AS tail) d
+LEFT JOIN pg_class i ON i.oid = c.conindid AND c.contype IN ('p', 'u')
+LEFT JOIN pg_tablespace s ON s.oid = i.reltablespace
+WHERE c.conrelid = %(t)s::regclass AND (c.contype IN ('c', 'p', 'u', 'f', 'x')
   OR c.contype = 'n' AND (NOT c.convalidated OR c.connoinherit))
   AND c.conname <> 'millstream_before'
 ORDER BY c.contype = 'f', c.conname
@@ -69,7 +78,8 @@ SELECT i.relname, pg_get_indexdef(x.indexrelid), x.indisunique, x.indisvalid,
     CASE WHEN x.indisunique THEN 'UNIQUE ' END, i.relname, CASE WHEN i.relkind = 'I' THEN 'ONLY ' END,
     x.indrelid::regclass)) + 1),
   ARRAY(SELECT format('ALTER COLUMN %%s SET STATISTICS %%s', attnum, attstattarget) FROM pg_attribute
-    WHERE attrelid = i.oid AND attstattarget >= 0 ORDER BY attnum)
+    WHERE attrelid = i.oid AND attstattarget >= 0 ORDER BY attnum),
+  (SELECT spcname FROM pg_tablespace WHERE oid = i.reltablespace)
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
 WHERE x.indrelid = %(t)s::regclass
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x'))

@@ -47,6 +47,11 @@ SELECT current_user, n.nspname, has_schema_privilege(n.oid, 'CREATE'),
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles u
 WHERE c.oid = %s::regclass AND u.rolname = current_user
 """
+_SPACES = """
+SELECT DISTINCT current_user, s.spcname FROM pg_class c JOIN pg_tablespace s ON s.oid = c.reltablespace
+WHERE (c.oid = %(t)s::regclass OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = %(t)s::regclass))
+  AND NOT has_tablespace_privilege(s.oid, 'CREATE') ORDER BY 2
+"""
 _TYPE = "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s"
 _MOST = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
 
@@ -96,7 +101,11 @@ def _rights(ddl: Ddl, table: PlainTable) -> list[str]:
         found.append(
             f"role {user} may not give tables away to {table.owner}, its owner; {give}, or log in as that role"
         )
-    return found
+    spaces = ddl.rows(_SPACES, {"t": quote_table(table.name)})
+    return found + [
+        f"role {user} may not use tablespace {space}; GRANT CREATE ON TABLESPACE {quote(space)} TO {quote(user)}"
+        for user, space in spaces
+    ]
 
 
 def _type(ddl: Ddl, table: PlainTable, by: PartitionBy, grid: Grid, now: Value, held: Range) -> list[str]:

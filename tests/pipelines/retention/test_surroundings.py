@@ -14,7 +14,7 @@ from millstream_pipelines.retention.convert import convert, plan
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.split import advance
-from retained import BY, NOW, migrated, patient
+from retained import BY, NOW, migrated, patient, tablespace
 from servers.plugin import any_postgres_database, newest_postgres_server, postgres_database, postgres_server
 from servers.postgres import Postgres
 
@@ -91,6 +91,11 @@ def test_rights_that_lack(login: Postgres, any_postgres_database: Postgres) -> N
         any_postgres_database.execute(f"GRANT CREATE ON SCHEMA raw TO {role}")
         assert refused(ddl, table=table) == [owner]
         any_postgres_database.execute(f"GRANT CREATE ON SCHEMA raw TO {role}_owner")
+        with tablespace(any_postgres_database) as space:
+            any_postgres_database.execute(f"CREATE INDEX by_at ON raw.events (at) TABLESPACE {space}")
+            [said] = refused(ddl, table=table)
+            assert said.endswith(f'GRANT CREATE ON TABLESPACE {space} TO "{role}"')
+            any_postgres_database.execute("DROP INDEX raw.by_at")
         if ddl.connection.server_version >= 160000:
             any_postgres_database.execute(f"GRANT {role}_owner TO {role} WITH SET FALSE")
             assert "may not give tables away" in refused(ddl, table=table)[0]
