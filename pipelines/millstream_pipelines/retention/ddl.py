@@ -42,6 +42,27 @@ SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout' AND EXISTS 
 _MOMENT_MS = 250  # in which it ends
 
 
+# A role's limits are for what people ask. What works through a table takes as long as the table is large, and where it
+# holds up others, it has limits of its own.
+UNLIMITED = """
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN (
+  'statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')
+"""
+
+
+def session(config: PostgresConfig, owner: str) -> Connection:
+    """Open a connection, as `connect` does, to which the role's limits of time do not apply."""
+    connection = connect(config, owner)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(UNLIMITED)
+        connection.autocommit = False
+    except psycopg2.Error as error:
+        raise translated(error, owner, "asking the warehouse") from error
+    return connection
+
+
 class _HeldTooLongError(Exception):
     """A transaction held its locks for longer than others shall wait."""
 
@@ -54,7 +75,7 @@ class Ddl:
     ) -> None:
         self.owner, self.waited_s = owner, 0.0
         self._timeout_ms, self.patience_s = max(1, int(lock_timeout_s * 1000)), patience_s
-        self.connection: Connection = connect(config, owner)
+        self.connection: Connection = session(config, owner)
         self.connection.autocommit = True
 
     def __enter__(self) -> Ddl:
@@ -208,4 +229,4 @@ def alone(ddl: Ddl, table: str, patience_s: float = 0.0) -> Iterator[None]:
             ddl.rows("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
 
 
-__all__ = ["Ddl", "alone"]
+__all__ = ["UNLIMITED", "Ddl", "alone", "session"]

@@ -21,7 +21,7 @@ from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records
 from millstream_pipelines.retention.archive import ToArchive, archive
 from millstream_pipelines.retention.condition import Condition
-from millstream_pipelines.retention.ddl import Ddl
+from millstream_pipelines.retention.ddl import Ddl, session
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.readback import batches
@@ -29,7 +29,7 @@ from millstream_pipelines.retention.receipts import Judged, Receipt, entering, r
 from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.restored_rows import copied_in
 from millstream_pipelines.retention.store import ArchiveStore
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, one, run, translated
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, one, run, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 # A manifest has types only, and what is equal is for a column's collation to say.
@@ -118,7 +118,7 @@ class Rewriting:
         target, owner = quote_table(name), self.ddl.owner
         plain = tuple(replace(item, generated=False) for item in before.columns)
         types = ", ".join(f"{quote(item.name)} {item.type}" for item in plain)
-        with closing(connect(self.config, owner)) as connection:
+        with closing(session(self.config, owner)) as connection:
             try:
                 run(connection, f"DROP TABLE IF EXISTS {target}")  # of a run that was killed
                 run(connection, f"CREATE UNLOGGED TABLE {target} ({types})")

@@ -13,8 +13,9 @@ from contextlib import closing
 import pyarrow as pa
 
 from millstream_pipelines.retention.columns import ArchivedColumn
+from millstream_pipelines.retention.ddl import session
 from millstream_pipelines.retention.restored_rows import copied_in
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 
 _AT_ONCE = 2
 
@@ -50,7 +51,7 @@ def filled(
 
     def fill() -> None:
         try:
-            with closing(connect(config, owner)) as connection:
+            with closing(session(config, owner)) as connection:
                 copied_in(connection, target, columns, shared)
                 connection.commit()
         except BaseException:

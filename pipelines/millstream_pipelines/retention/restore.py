@@ -21,7 +21,7 @@ from millstream_pipelines.errors import ConfigurationError, DataError, Millstrea
 from millstream_pipelines.failpoints import reached
 from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention import records, unfinished
-from millstream_pipelines.retention.ddl import Ddl, alone
+from millstream_pipelines.retention.ddl import Ddl, alone, session
 from millstream_pipelines.retention.export import content
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.filling import filled
@@ -35,7 +35,7 @@ from millstream_pipelines.retention.records import Retired
 from millstream_pipelines.retention.restored_rows import taken_off
 from millstream_pipelines.retention.spans import parsed_in
 from millstream_pipelines.retention.store import ArchiveStore
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect, run, translated
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, run, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class Restoring:
             return
         if taken:
             raise ConfigurationError(f"{ddl.owner}: {_told(name, *taken[0])}")
-        with closing(connect(self._config, ddl.owner)) as connection:
+        with closing(session(self._config, ddl.owner)) as connection:
             try:
                 for statement in self._made(manifest, name, target):
                     run(connection, statement)

@@ -6,9 +6,10 @@ import tempfile
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from millstream_pipelines.retention.ddl import UNLIMITED, session
 from millstream_pipelines.sources._postgres.config import PostgresConfig as ReaderConfig
 from millstream_pipelines.sources._postgres.connection import dsn_of, session_settings
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, connect
+from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -50,7 +51,7 @@ class Sessions:
     def judge(self) -> Connection:
         """Return the connection that hashes, and makes the snapshot."""
         if self._judge is None:
-            found = connect(self._config, self.owner)
+            found = session(self._config, self.owner)
             self._lines.callback(found.close)
             self._judge = found
         return self._judge
@@ -62,7 +63,7 @@ class Sessions:
 
             found = self._lines.enter_context(dbapi.connect(dsn_of(self.reading), autocommit=True))
             with found.cursor() as cursor:
-                for statement in session_settings(self.reading):
+                for statement in (*session_settings(self.reading), UNLIMITED):
                     cursor.execute(statement)
             self._reader = found
         return self._reader
