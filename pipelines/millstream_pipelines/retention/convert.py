@@ -63,8 +63,8 @@ def convert(ddl: Ddl, facts: TableFacts, by: PartitionBy, now: datetime | None =
             abandon(ddl, name, "it cannot be")  # a run before this one died when nothing stood in the way yet
             raise ConfigurationError(refusal(ddl.owner, name, found))
         upper = upper_bound(grid, moment, held, by.premake)
-        _checked(ddl, name, by.column, upper, kind)
         try:
+            _checked(ddl, name, by.column, upper, kind)
             _switch(ddl, table, by.column, upper, kind)
         except MillstreamError:
             with suppress(MillstreamError):  # it would refuse rows one day, if no run ever comes back

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from millstream_pipelines.errors import RetriableError
+from millstream_pipelines.errors import MillstreamError, RetriableError
 from millstream_pipelines.retention.convert import convert, plan
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.facts import table_facts
@@ -141,6 +141,23 @@ def test_a_table_that_is_altered_meanwhile_is_left_as_it_is(
         assert any_postgres_database.execute("SELECT count(*) FROM pg_constraint WHERE conname LIKE 'mill%'") == [(0,)]
         convert(ddl, table_facts(ddl, TABLE), BY)
         assert table_facts(ddl, TABLE).shape == "ranges"
+
+
+FULL = """
+CREATE FUNCTION public.full() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF current_query() LIKE '%VALIDATE%' THEN RAISE 'no room' USING ERRCODE = 'disk_full'; END IF; END $$;
+CREATE EVENT TRIGGER no_room ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION public.full()
+"""
+
+
+def test_a_check_that_was_not_validated_does_not_stay(any_postgres_database: Postgres) -> None:
+    """One day it would refuse rows."""
+    any_postgres_database.execute("CREATE TABLE events (id int, at timestamptz NOT NULL, PRIMARY KEY (id, at))")
+    any_postgres_database.execute(FULL)
+    with patient(any_postgres_database) as ddl, pytest.raises(MillstreamError, match="no room"):
+        convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+    assert any_postgres_database.execute("SELECT FROM pg_constraint WHERE conname = 'millstream_before'") == []
+    assert any_postgres_database.execute("SELECT FROM _millstream.conversions") == []
 
 
 def test_an_autovacuum_gives_way(any_postgres_database: Postgres) -> None:
