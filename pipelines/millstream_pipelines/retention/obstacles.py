@@ -113,6 +113,10 @@ def _of_others(t: PlainTable) -> list[str]:
             found.append(f"{name} refers to the table itself; drop it")
         elif key.partitioned:
             found.append(f"{name}, a partitioned table, cannot be moved without shutting out its writers; drop it")
+        elif "NOT ENFORCED" in key.definition:
+            found.append(f"{name} is NOT ENFORCED; drop it, and add it again afterwards")
+        elif not key.validated:
+            found.append(f"{name} is NOT VALID; ALTER TABLE … VALIDATE CONSTRAINT it first, or drop it")
         elif not key.owned:
             found.append(f"{name} must be moved, and the table belongs to another role; log in as a member of it")
     found += [f"view {v.name} must be made anew, and it belongs to another role" for v in t.views if not v.owned]

@@ -61,6 +61,7 @@ class Incoming:
     partitioned: bool = False
     itself: bool = False
     owned: bool = True
+    validated: bool = True
 
 
 @dataclass(frozen=True)

@@ -268,8 +268,13 @@ def test_indexes_stay_where_they_are_and_as_full(key: str, any_postgres_database
         database.execute("DROP TABLE events, events_before")
 
 
+_NOT_VALID = (
+    "CREATE TABLE others (i int, t timestamptz); ALTER TABLE events ADD PRIMARY KEY (id, at); "
+    "ALTER TABLE others ADD CONSTRAINT k FOREIGN KEY (i, t) REFERENCES events NOT VALID"
+)
 _REFUSED = [
     ("ALTER TABLE events ADD CONSTRAINT c CHECK (id > 0) NOT VALID", "constraint c is NOT VALID", 0),
+    (_NOT_VALID, "others is NOT VALID", 0),
     ("CREATE PUBLICATION p FOR ALL TABLES", "publication p sends", 0),
     ("CREATE UNIQUE INDEX u ON events (lower(id::text))", "unique index u does not contain 'at'", 0),
     ("ALTER TABLE events ADD CONSTRAINT x EXCLUDE (id WITH =)", "exclusion constraint x", 0),
@@ -289,14 +294,16 @@ def test_what_cannot_be_carried_is_named(any_postgres_database: Postgres) -> Non
         for statement, message, since in _REFUSED:
             if version < since:
                 continue
-            database.execute("DROP TABLE IF EXISTS events; CREATE TABLE events (id int, at timestamptz NOT NULL)")
+            database.execute(
+                "DROP TABLE IF EXISTS others, events; CREATE TABLE events (id int, at timestamptz NOT NULL)"
+            )
             database.execute(statement)
             found = plan(ddl, table_facts(ddl, TABLE), BY, NOW)
             database.execute("DROP PUBLICATION IF EXISTS p")
             assert len(found) == 1, (statement, found)
             assert message in found[0]
             refused += 1
-    assert refused == (8 if version >= 180000 else 4)
+    assert refused == (9 if version >= 180000 else 5)
 
 
 def test_names_of_statistics_are_quoted(any_postgres_database: Postgres) -> None:

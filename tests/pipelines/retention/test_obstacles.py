@@ -50,6 +50,8 @@ CASES: list[tuple[dict[str, Any], Range, list[str]]] = [
     ({"indexes": (IndexFacts("i", "", valid=False),)}, Range(), ["index i is invalid"]),
     ({"incoming": (Incoming("f", "s.o", "", itself=True),)}, Range(), ["refers to the table itself"]),
     ({"incoming": (Incoming("f", "s.o", "", partitioned=True),)}, Range(), ["f of s.o, a partitioned table"]),
+    ({"incoming": (Incoming("f", "s.o", "", validated=False),)}, Range(), ["f of s.o is NOT VALID"]),
+    ({"incoming": (Incoming("f", "s.o", "… NOT ENFORCED"),)}, Range(), ["f of s.o is NOT ENFORCED"]),
     ({"incoming": (Incoming("f", "s.o", "", owned=False),)}, Range(), ["belongs to another role"]),
     ({"incoming": (Incoming("f", "s.o", ""),), "views": (ViewFacts("s.v", ""),)}, Range(), []),
     ({"views": (ViewFacts("s.v", "", owned=False),)}, Range(), ["view s.v must be made anew"]),
