@@ -34,6 +34,7 @@ INSERT INTO events (at, kind, amount, note)
   FROM generate_series(0, 1999) n;
 CREATE TABLE refunds (id int PRIMARY KEY, event bigint, event_at timestamptz,
   CONSTRAINT of_event FOREIGN KEY (event, event_at) REFERENCES events (id, at));
+COMMENT ON CONSTRAINT of_event ON refunds IS 'what is paid back';
 INSERT INTO refunds SELECT 1, id, at FROM events ORDER BY id LIMIT 1;
 CREATE INDEX by_note ON events (lower(note)) WHERE note IS NOT NULL;
 CREATE INDEX by_at ON events (at);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from millstream_pipelines.retention.partitions import bounds
 from millstream_pipelines.retention.plain import Grant, Incoming, PlainTable
@@ -210,12 +210,16 @@ def incoming_off(keys: Iterable[Incoming]) -> list[str]:
     return [f"ALTER TABLE {quote_table(key.table)} DROP CONSTRAINT {quote(key.name)}" for key in keys]
 
 
-def incoming_on(keys: Iterable[Incoming]) -> list[str]:
+def incoming_on(keys: Sequence[Incoming]) -> list[str]:
     """Return the SQL that puts them on again; they hold for new rows at once, for old ones when they are validated."""
     return [
         f"ALTER TABLE {quote_table(key.table)} ADD CONSTRAINT {quote(key.name)} "
         f"{key.definition.removesuffix(' NOT VALID')} NOT VALID"
         for key in keys
+    ] + [
+        f"COMMENT ON CONSTRAINT {quote(key.name)} ON {quote_table(key.table)} IS {literal(key.comment)}"
+        for key in keys
+        if key.comment
     ]
 
 

@@ -62,6 +62,7 @@ class Incoming:
     itself: bool = False
     owned: bool = True
     validated: bool = True
+    comment: str | None = None
 
 
 @dataclass(frozen=True)

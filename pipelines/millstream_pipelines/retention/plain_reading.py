@@ -87,7 +87,8 @@ ORDER BY 1
 """
 _INCOMING = """
 SELECT k.conname, format('%%s.%%s', n.nspname, c.relname), pg_get_constraintdef(k.oid), c.relkind = 'p',
-  k.conrelid = k.confrelid, pg_has_role(c.relowner, 'USAGE'), k.convalidated
+  k.conrelid = k.confrelid, pg_has_role(c.relowner, 'USAGE'), k.convalidated,
+  obj_description(k.oid, 'pg_constraint')
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE k.confrelid = %(t)s::regclass AND k.contype = 'f' AND k.conparentid = 0 ORDER BY 2, 1
 """

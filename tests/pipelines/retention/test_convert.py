@@ -35,8 +35,8 @@ LOOKS: dict[str, str] = {
     "WHERE tablename = 'events' ORDER BY 1",
     "table": "SELECT relrowsecurity, relforcerowsecurity, relreplident, relowner::regrole::text, obj_description(oid) "
     "FROM pg_class WHERE oid = 'events'::regclass",
-    "keys to it": "SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid), convalidated "
-    "FROM pg_constraint WHERE confrelid = 'events'::regclass AND conparentid = 0 ORDER BY 1",
+    "keys to it": "SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid), convalidated, "
+    "obj_description(oid) FROM pg_constraint WHERE confrelid = 'events'::regclass AND conparentid = 0 ORDER BY 1",
     "views": "SELECT pg_get_viewdef('big'), pg_get_viewdef('bigger'), "
     "(SELECT reloptions FROM pg_class WHERE oid = 'big'::regclass)",
     "statistics": "SELECT stxkeys::text, stxkind FROM pg_statistic_ext WHERE stxrelid = 'events'::regclass",

@@ -62,8 +62,8 @@ def test_the_old_range_becomes_partitions(any_postgres_database: Postgres) -> No
         assert any_postgres_database.execute("SELECT count(*) FROM pg_proc WHERE proname LIKE 'split_note%'") == [(0,)]
         checks = "SELECT count(*) FROM pg_constraint WHERE conname = 'millstream_range'"
         assert any_postgres_database.execute(checks) == [(0,)]
-        valid = "SELECT convalidated FROM pg_constraint WHERE conname = 'of_event'"
-        assert any_postgres_database.execute(valid)[0] == (True,)
+        key = "SELECT convalidated, obj_description(oid) FROM pg_constraint WHERE conname = 'of_event'"
+        assert any_postgres_database.execute(key)[0] == (True, "what is paid back")
         any_postgres_database.execute("INSERT INTO events (at, kind) VALUES ('1999-01-01', 1)")
         # The old table goes when the grace period is over, not before.
         assert advance(ddl, TABLE, BY, 60, now=NOW + timedelta(days=6)) == ""
