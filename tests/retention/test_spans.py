@@ -37,6 +37,8 @@ FLOORS: list[tuple[Kind, str, ZoneInfo, Value, str, str, str]] = [
      "2013-04-01", "2013-07-01", "p20130401"),
     ("timestamp", "1 year", NEW_YORK, datetime(2013, 5, 31),
      "2013-01-01 00:00:00", "2014-01-01 00:00:00", "p20130101"),
+    ("date", "1 month", NEW_YORK, datetime(12, 3, 15),
+     "0012-03-01", "0012-04-01", "p00120301"),
     ("integer", "1000", NEW_YORK, -1,
      "-1000", "0", "pm1000"),
     ("integer", "1000", NEW_YORK, 1000,

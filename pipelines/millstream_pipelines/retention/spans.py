@@ -155,7 +155,7 @@ def spelled(value: Value, kind: Kind) -> str:
     if whole_times.is_whole(kind):
         return whole_times.number(value, kind)
     if kind == "date":
-        return f"{value:%Y-%m-%d}"
+        return value.date().isoformat()  # %Y has fewer than four digits before the year 1000
     text = value.isoformat(" ", "microseconds" if value.microsecond else "seconds")
     return text.replace("+00:00", "+00")
 

@@ -19,6 +19,19 @@ __all__ = ["any_postgres_database", "newest_postgres_server", "postgres_server"]
 TABLE = "public.events"
 
 
+def test_dates_of_the_first_centuries(any_postgres_database: Postgres) -> None:
+    any_postgres_database.execute(
+        "CREATE TABLE events (id int, at date NOT NULL, PRIMARY KEY (id, at)); "
+        "INSERT INTO events VALUES (1, '0012-03-15'), (2, '0020-03-15'), (3, '2026-06-01')"
+    )
+    with patient(any_postgres_database) as ddl:
+        convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+        assert "is split into" in advance(ddl, TABLE, BY, 60, now=NOW)
+        names = [part.name for part in table_facts(ddl, TABLE).partitions]
+    assert names[:4] == [f"{TABLE}_p{start}" for start in ("00120301", "00120401", "00200301", "00200401")]
+    assert any_postgres_database.execute("SELECT count(*) FROM events") == [(3,)]
+
+
 @pytest.mark.parametrize("schema", ["public", "Ext"])
 def test_a_key_of_an_extensions_type(
     schema: str, any_postgres_database: Postgres, monkeypatch: pytest.MonkeyPatch
