@@ -30,7 +30,14 @@ _BLOCKERS = """
 SELECT string_agg(format('pid %%s (%%s, since %%s): %%s', pid, usename, xact_start::timestamp(0), left(query, 60)),
   '; ')
 FROM pg_stat_activity WHERE pid IN (
-  SELECT pid FROM pg_locks WHERE relation = ANY(%s::regclass[]::oid[]) AND granted AND pid <> pg_backend_pid())
+  SELECT pid FROM pg_locks WHERE relation = ANY(%(of)s::regclass[]::oid[]) AND granted AND pid <> pg_backend_pid())
+UNION ALL
+SELECT string_agg(DISTINCT format('prepared transaction %%L (%%s, since %%s), for COMMIT PREPARED or ROLLBACK PREPARED',
+  x.gid, x.owner, x.prepared::timestamp(0)), '; ')
+FROM pg_locks l
+JOIN pg_locks own ON own.virtualtransaction = l.virtualtransaction AND own.locktype = 'transactionid'
+JOIN pg_prepared_xacts x ON x.transaction = own.transactionid
+WHERE l.relation = ANY(%(of)s::regclass[]::oid[]) AND l.pid IS NULL
 """
 # PostgreSQL itself ends an autovacuum that somebody has waited for as long as this, unless it must protect the data. It
 # belongs to no role.
@@ -193,7 +200,8 @@ class Ddl:
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
 
     def _refused(self, doing: str, tables: tuple[str, ...]) -> str:
-        found = self.rows(_BLOCKERS, (list(tables),))[0][0] if tables else None
+        rows = self.rows(_BLOCKERS, {"of": list(tables)}) if tables else []
+        found = "; ".join(row[0] for row in rows if row[0])
         who = f"held by {found}" if found else "whoever held it has gone meanwhile"
         return (
             f"{self.owner}: {doing}: the lock was not to be had in {self.patience_s:.0f} s, {self._timeout_ms} ms "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any
 
 import psycopg2
@@ -122,6 +123,25 @@ def test_who_does_not_let_go_is_named_and_nothing_has_changed(any_postgres_datab
     finally:
         holder.close()
     assert any_postgres_database.execute(shape) == [("p", 0)]
+
+
+def test_a_prepared_transaction_is_named(any_postgres_database: Postgres) -> None:
+    """It has no session, and stays until somebody ends it by its name."""
+    database = any_postgres_database
+    database.execute("CREATE TABLE events (id int, at timestamptz NOT NULL, PRIMARY KEY (id, at))")
+    name = f"left-{database.database}"
+    with closing(psycopg2.connect(database.dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO events VALUES (1, '2026-11-01')")
+        cursor.execute(f"PREPARE TRANSACTION '{name}'")
+    try:
+        with (
+            Ddl(migrated(database), "test", 0.2, patience_s=0.5) as ddl,
+            pytest.raises(RetriableError, match=f"held by prepared transaction '{name}'") as refused,
+        ):
+            convert(ddl, table_facts(ddl, TABLE), BY, NOW)
+        assert refused.value.reason == "TableLocked"
+    finally:
+        database.execute(f"ROLLBACK PREPARED '{name}'")
 
 
 def test_a_table_that_is_altered_meanwhile_is_left_as_it_is(
