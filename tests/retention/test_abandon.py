@@ -10,6 +10,7 @@ from millstream_api.retentionpolicy import RetentionPolicySpec
 from millstream_pipelines.retention.convert import convert
 from millstream_pipelines.retention.facts import table_facts
 from millstream_pipelines.retention.split import advance
+from millstream_pipelines.retention.split_sql import Splitting
 from retained import BY, patient
 from retention.killed import killed_at
 from retention.policies import NOW, TABLE, attached, carried_out, spec
@@ -174,6 +175,13 @@ def test_a_conversion_that_is_refused_later_takes_its_check_away(postgres_databa
     postgres_database.execute("CREATE MATERIALIZED VIEW raw.seen AS SELECT count(*) FROM raw.flights")
     assert carried_out(postgres_database, policy()).exit_code == 78
     assert postgres_database.execute(OURS) == []
+
+
+def test_nobody_waits_while_a_copy_is_dropped() -> None:
+    """Hundreds of partitions take a while; only what comes behind them locks the table."""
+    found = Splitting("public.events", "public.events_before").dropped()
+    assert found[0].startswith('DROP TABLE IF EXISTS "_millstream"."split_')
+    assert all("events_before" in text or "_note_" in text or "_log_" in text for text in found[1:])
 
 
 def test_a_run_at_the_table_is_left_alone(postgres_database: Postgres) -> None:

@@ -212,17 +212,19 @@ class Splitting:
     def dropped(self) -> list[str]:
         """Return the SQL that drops all but the partitions; those still attached to the copy go with it."""
         old = quote_table(self.old)
+        copy, *rest = self.cleared()
         return [
+            copy,
             f"DROP TRIGGER IF EXISTS {_TRIGGER} ON {old}",
             f"DROP TRIGGER IF EXISTS {_TRIGGER}_all ON {old}",
-            *self.cleared(),
+            *rest,
         ]
 
     def cleared(self) -> list[str]:
         """Return the SQL of `dropped` for an old table that is gone."""
         return [
+            f"DROP TABLE IF EXISTS {quote_table(self.target)}",  # first: it takes a while, and nobody waits for it yet
             f"DROP FUNCTION IF EXISTS {self._note}() CASCADE",  # of its own triggers, wherever the table is now
-            f"DROP TABLE IF EXISTS {quote_table(self.target)}",
             f"DROP TABLE IF EXISTS {self.log}",
         ]
 
