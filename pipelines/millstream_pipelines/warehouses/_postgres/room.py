@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 RULE = "retired"
 _MOST = 500  # partitions that one load may make; what needs more was most likely not meant
 _SHARED = ("AccessShareLock", "RowShareLock", "RowExclusiveLock")  # beside these a partition can be attached
+# A foreign key of the table comes onto a new partition, for which nobody may write to the table it refers to.
+_KEPT_OUT = """
+SELECT EXISTS (
+  SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND relation = to_regclass(%(table)s) AND mode <> ALL (%(shared)s)
+) OR EXISTS (
+  SELECT FROM pg_constraint k JOIN pg_locks l ON l.relation = k.confrelid AND l.pid = pg_backend_pid()
+  WHERE k.contype = 'f' AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+    AND k.conrelid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(table)s))))
+"""
 
 
 class Room:
@@ -87,12 +96,7 @@ class Room:
         """Yield what alters the table: another session, unless the load's own transaction keeps it out."""
         from millstream_pipelines.warehouses._postgres.inside import Inside
 
-        kept_out = one(
-            self._connection,
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND relation = to_regclass(%s) "
-            "AND mode <> ALL (%s))",
-            (quote_table(self._table), list(_SHARED)),
-        )[0]
+        kept_out = one(self._connection, _KEPT_OUT, {"table": quote_table(self._table), "shared": list(_SHARED)})[0]
         if self._ddl is None or kept_out:
             yield Inside(self._connection, self._owner)
             return
