@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from millstream_api import RetentionReport, RunReport
+from retention.killed import killed_at
 from retention.policies import FLIGHTS, NOW, TABLE, attached, carried_out, months, spec
 from retention.test_meanwhile import before
 from servers.plugin import postgres_database, postgres_server
@@ -107,3 +108,52 @@ def test_a_report_tells_whether_something_waits(flights: Postgres) -> None:
     waiting = told(carried_out(flights, policy, LATER))
     assert not waiting.approved
     assert told(carried_out(flights, policy, LATER, approved=waiting.digest)).approved
+
+
+DROPPED = "SELECT count(*) FROM _millstream.retired WHERE state = 'dropped'"
+
+
+@pytest.mark.parametrize(("place", "gone"), [("dropping:1", 0), ("dropped:1", 1), ("dropped:2", 2)])
+def test_an_approved_run_that_was_cut_short_is_finished_by_the_next(flights: Postgres, place: str, gone: int) -> None:
+    """The rest of the plan has another digest; what became due meanwhile waits."""
+    policy = spec(approval="manual", grace="0 days")
+    approved = told(carried_out(flights, policy)).digest
+    assert killed_at(place, flights, policy, NOW, approved=approved)[0] == -9
+    assert flights.execute(DROPPED) == [(gone,)]
+    assert f"{3 - gone} irreversible steps wait" in done(carried_out(flights, policy)), "the approval was taken back"
+    rest = told(carried_out(flights, policy, dryRun=True, approved=approved))
+    assert (rest.approved, rest.plan_count) == (True, 3 - gone)
+    report = carried_out(flights, policy, MONTH_LATER, approved=approved)
+    assert f"{3 - gone} dropped; 1 irreversible steps wait" in done(report)
+    assert flights.execute("SELECT count(*) FROM raw.flights_p20131101") == [(100,)]
+    assert "wait" in done(carried_out(flights, policy, MONTH_LATER, approved=approved))
+    assert "1 dropped" in done(carried_out(flights, policy, MONTH_LATER, approved=told(report).digest))
+    assert flights.execute("SELECT policy, digest FROM _millstream.approvals") == [
+        ("default/keep", told(report).digest)
+    ]
+
+
+def test_what_is_left_of_an_approval_covers_no_range_that_was_attached_again(flights: Postgres) -> None:
+    policy = spec(approval="manual", grace="0 days")
+    approved = told(carried_out(flights, policy)).digest
+    assert killed_at("dropped:1", flights, policy, NOW, approved=approved)[0] == -9
+    flights.execute("ALTER TABLE raw.flights ATTACH PARTITION raw.flights_p20130901 "
+                    "FOR VALUES FROM ('2013-09-01 04:00+00') TO ('2013-10-01 04:00+00')")  # fmt: skip
+    report = carried_out(flights, policy, LATER, approved=approved)
+    assert "1 detached, 1 dropped; 1 irreversible steps wait" in done(report)
+    assert flights.execute("SELECT count(*) FROM raw.flights_p20130901") == [(100,)]
+
+
+@pytest.mark.parametrize("place", ["", "erased:1", "erased:2"])
+def test_an_approved_erasure_is_finished_and_covers_no_rows_that_come_back(flights: Postgres, place: str) -> None:
+    policy = spec(approval="manual", delete=erasing("N7", "N8"), keep={})
+    approved = told(carried_out(flights, policy)).digest
+    if place:
+        assert killed_at(place, flights, policy, NOW, approved=approved)[0] == -9
+    assert "wait" not in done(carried_out(flights, policy, approved=approved))
+    assert flights.execute("SELECT count(*) FROM raw.flights WHERE tail IN ('N7', 'N8')") == [(0,)]
+    flights.execute("INSERT INTO raw.flights VALUES ('2013-10-05', 900, 'N7'), ('2013-10-05', 901, 'N8')")
+    again = carried_out(flights, policy, approved=approved)
+    assert "2 irreversible steps wait for approval" in done(again)
+    assert "2 erasures" in done(carried_out(flights, policy, approved=told(again).digest))
+    assert flights.execute("SELECT count(*) FROM raw.flights WHERE tail IN ('N7', 'N8')") == [(0,)]

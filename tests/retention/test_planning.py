@@ -201,6 +201,9 @@ def test_a_digest_names_what_cannot_be_undone() -> None:
     assert digest(plan) == digest([*plan, *plan_table(TableState(facts), policy(), NOW)])
     again = plan_table(TableState(facts, [replace(away, id=2)]), policy(), NOW)
     assert digest(again) != digest(plan), "it came back, and leaves once more"
+    by_hand = replace(away, detached_at=datetime(2013, 8, 2, tzinfo=UTC))
+    assert digest(plan_table(TableState(facts, [by_hand]), policy(), NOW)) != digest(plan)
+    assert digest([replace(plan[0], subject=None)]) != digest([replace(plan[0], subject=None, occurrence="2")])
     held = policy(holds=[{"name": "a", "table": TABLE}])
     assert digest(plan_table(TableState(facts, [away]), held, NOW)) == ""
 

@@ -15,7 +15,7 @@ from millstream_operator.reconcile.observed import Body
 class Approval:
     """Where the approval of a policy stands."""
 
-    digest: str = ""  # in force: handed to every run, which compares it with its own plan's
+    digest: str = ""  # in force: handed to every run, which knows the steps that it stands for
     starts: bool = False  # it names the current plan and no run has been started for it
     refused: str = ""  # the annotation's value, where it names another plan
     awaits: RetentionReport | None = None  # the plan that waits for somebody
@@ -36,8 +36,8 @@ def approval(spec: RetentionPolicySpec, status: RetentionPolicyStatus, body: Bod
     plan = status.plan if current and status.plan is not None and status.plan.digest else None
     if not said:
         return Approval(awaits=plan)
-    if said == status.approved:  # taken up before; it stays in force until a run has found other steps
-        new = plan if plan is not None and plan.digest != said else None
+    if said == status.approved:  # taken up before; what is left of it when a run was cut short has another digest
+        new = plan if plan is not None and plan.digest != said and not plan.approved else None
         return Approval(said, awaits=new)
     if plan is not None and plan.digest == said:
         return Approval(said, starts=True)

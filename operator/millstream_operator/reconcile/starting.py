@@ -139,4 +139,4 @@ def start(policy: Policy) -> Start:
     known = policy.planned and (again_s is None or again_s > 0)
     if known or policy.tells or policy.has(policy.dry_run):
         return Start()
-    return Start(policy.made(policy.dry_run, RetentionOptions(dry_run=True)))
+    return Start(policy.made(policy.dry_run, options.model_copy(update={"dry_run": True})))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import UTC
 
 from millstream_pipelines.retention.planning import IRREVERSIBLE, Planned
 from millstream_pipelines.retention.records import Retired
 
-Fact = tuple[str | int, ...]
+Fact = tuple[str, ...]
 Approved = frozenset[Fact] | None
 """The irreversible steps that a person has approved; None where nobody is asked: all that are due."""
 
@@ -28,10 +29,14 @@ def facts(steps: Iterable[Planned]) -> frozenset[Fact]:
 def fact(step: Planned) -> Fact:
     """Return what a person approves of one step.
 
-    A range that came back and leaves again has another record, and so is another thing to approve.
+    A range that came back and leaves again has another record, or another time at which it was detached, and so is
+    another thing to approve.
     """
-    number = step.subject.id if isinstance(step.subject, Retired) else 0
-    return (step.table, step.step, step.partition, step.low or "", step.high or "", step.why, number)
+    occurrence = step.occurrence
+    if isinstance(step.subject, Retired):
+        left = step.subject.detached_at
+        occurrence = f"{step.subject.id} {left.astimezone(UTC).isoformat() if left is not None else ''}"
+    return (step.table, step.step, step.partition, step.low or "", step.high or "", step.why, occurrence)
 
 
 def may(step: Planned, approved: Approved) -> bool:

@@ -70,7 +70,8 @@ class Erasing:
 
     def _step(self, item: Found) -> Planned:
         why = f"{item.condition.reason} (condition {item.condition.mark[:12]})"
-        return Planned("erase", self.table, "", None, None, why, 0, item.rows, "", item.condition)
+        times = item.receipt.times if item.receipt is not None else 0
+        return Planned("erase", self.table, "", None, None, why, 0, item.rows, "", item.condition, str(times or ""))
 
     def look(self, facts: TableFacts, zone: ZoneInfo) -> list[Found]:
         """Look once, and remember. ConfigurationError for a condition that PostgreSQL refuses."""
@@ -111,6 +112,9 @@ class Erasing:
         if due:
             self._tidied()
             self._archives(due)
+            for item in due:
+                if item.receipt is not None:
+                    receipts.counted(self.ddl, item.receipt)
             self._found = None
         return len(due)
 
@@ -126,6 +130,8 @@ class Erasing:
                 continue
             for record in item.clean:
                 self._rewriting().note(record, [(item.condition, item.receipt)])
+            if not item.is_due:  # whoever carried it out may have been killed
+                receipts.counted(self.ddl, item.receipt)
             at = None if item.is_left else item.receipt.done_at or self.now
             unjudged = (*item.aside.unknown, *item.elsewhere, *strangers)
             receipts.finish(self.ddl, item.receipt, at, unjudged)

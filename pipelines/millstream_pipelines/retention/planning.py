@@ -38,6 +38,8 @@ class Planned:
     rows: int = 0
     blocked_by: str = ""
     subject: Partition | Retired | Condition | None = None
+    occurrence: str = ""
+    """Tells a step from one like it that comes later, where the subject does not."""
 
     def told(self) -> PlannedStep:
         """Return it as reports have it."""

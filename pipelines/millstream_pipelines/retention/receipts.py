@@ -18,7 +18,7 @@ from millstream_pipelines.retention.ddl import Ddl
 
 _FIELDS = (
     "id, table_name, condition, reason, live_rows, detached_rows, quarantined_rows, archived_rows, archives, "
-    "unjudged, begun_at, done_at"
+    "unjudged, begun_at, done_at, times"
 )
 
 
@@ -44,7 +44,8 @@ class Judged:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What an erasure has done so far. `done_at`: when nothing was left; None while something is."""
+    """What an erasure has done so far. `done_at`: when nothing was left; None while something is. `times`: how often it
+    was carried out, since rows may come back."""
 
     id: int
     table: str
@@ -58,6 +59,7 @@ class Receipt:
     unjudged: tuple[str, ...] = ()
     begun_at: datetime | None = None
     done_at: datetime | None = None
+    times: int = 0
 
     def has_judged(self, key: str, holds: tuple[str, ...]) -> bool:
         """Return whether the archive needs no second look: rows that a hold kept are looked at when holds change."""
@@ -105,8 +107,9 @@ def receipt_of(ddl: Ddl, policy: str, condition: Condition) -> Receipt | None:
 def begin(ddl: Ddl, policy: str, condition: Condition) -> None:
     """Note that an erasure begins; one that has begun, or is done and has found rows again, stays."""
     ddl.rows(
-        "INSERT INTO _millstream.erasures (policy, table_name, condition, reason) VALUES (%s, %s, %s, %s) "
-        "ON CONFLICT (policy, table_name, condition, reason) DO UPDATE SET done_at = NULL",
+        "INSERT INTO _millstream.erasures (policy, table_name, condition, reason, under_way) "
+        "VALUES (%s, %s, %s, %s, true) "
+        "ON CONFLICT (policy, table_name, condition, reason) DO UPDATE SET done_at = NULL, under_way = true",
         (policy, condition.table, condition.mark, condition.reason),
     )
 
@@ -131,6 +134,14 @@ def removed(ddl: Ddl, receipt: Receipt, key: str) -> None:
     )
 
 
+def counted(ddl: Ddl, receipt: Receipt) -> None:
+    """Note that what was begun is carried out: rows that come from now on are another thing to approve."""
+    ddl.rows(
+        "UPDATE _millstream.erasures SET times = times + 1, under_way = false WHERE id = %s AND under_way",
+        (receipt.id,),
+    )
+
+
 def finish(ddl: Ddl, receipt: Receipt, at: datetime | None, unjudged: Iterable[str]) -> None:
     """Note when nothing was left, None while something is, and what nobody can judge."""
     ddl.rows(
@@ -143,11 +154,12 @@ def _receipt(row: tuple[Any, ...]) -> Receipt:
     archives = tuple(Judged(**item | {"holds": tuple(item.get("holds", ()))}) for item in row[8])
     known = dict(zip(("id", "table", "condition", "reason", "live_rows", "detached_rows", "quarantined_rows",
                       "archived_rows"), row, strict=False))  # fmt: skip
-    return Receipt(**known, archives=archives, unjudged=tuple(row[9]), begun_at=row[10], done_at=row[11])
+    return Receipt(**known, archives=archives, unjudged=tuple(row[9]), begun_at=row[10], done_at=row[11],
+                   times=row[12])  # fmt: skip
 
 
 def _shown(moment: datetime | None) -> str | None:
     return None if moment is None else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-__all__ = ["Judged", "Receipt", "begin", "entering", "finish", "receipt_of", "receipts", "removed"]
+__all__ = ["Judged", "Receipt", "begin", "counted", "entering", "finish", "receipt_of", "receipts", "removed"]

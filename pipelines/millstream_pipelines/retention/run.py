@@ -18,6 +18,7 @@ from millstream_pipelines.freshness import duration
 from millstream_pipelines.registry import configured
 from millstream_pipelines.retention.abandoning import abandoned, sweep
 from millstream_pipelines.retention.approval import Approved, digest, facts
+from millstream_pipelines.retention.approvals import covered
 from millstream_pipelines.retention.chosen import chosen_tables, in_order, spoken_for
 from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
@@ -140,7 +141,7 @@ def _retained(request: RetentionRequest) -> RunReport:
         for run in runs:
             _attempt(run, failures, run.announce)
         planned = _planned([run for run in runs if run.failure is None], failures)
-        approved = _approved(request, planned)
+        approved = _approved(request, ddl, planned)
         if request.options.dry_run:
             failures += _unreached(store)
         else:
@@ -198,10 +199,11 @@ def _planned(runs: Sequence[TableRun], failures: list[MillstreamError]) -> list[
     return found
 
 
-def _approved(request: RetentionRequest, planned: Sequence[Planned]) -> Approved:
+def _approved(request: RetentionRequest, ddl: Ddl, planned: Sequence[Planned]) -> Approved:
     if request.policy.approval == "automatic":
         return None
-    return facts(planned) if request.options.approved == digest(planned) else frozenset()
+    options = request.options
+    return covered(ddl, request.identity, options.approved, planned, noting=not options.dry_run)
 
 
 def _report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from millstream_api.retentionpolicy import PartitionBy, RetentionPolicySpec
 from millstream_pipelines.retention import convert, keys_in, keys_out, split
@@ -38,7 +38,8 @@ def planned_split(
         return [Planned("split", table, found.old, None, None, "foreign keys are to be validated for its rows")]
     if found.switched_at is None or now < Span.of(policy.grace).after(found.switched_at, zone_of(by)):
         return []
-    return [Planned("drop", table, found.old, None, None, f"its rows were split into partitions {policy.grace} ago")]
+    why, since = f"its rows were split into partitions {policy.grace} ago", found.switched_at.astimezone(UTC)
+    return [Planned("drop", table, found.old, None, None, why, occurrence=since.isoformat())]
 
 
 def go_on(ddl: Ddl, step: Planned, by: PartitionBy, policy: RetentionPolicySpec, now: datetime) -> str:

@@ -79,6 +79,22 @@ def test_an_old_approval_covers_no_new_steps(ctx: Context) -> None:
     assert env(made(again)) == '{"approved":"d2"}'
 
 
+def test_what_is_left_of_an_approved_plan_is_not_asked_for_again(ctx: Context) -> None:
+    """A run was cut short: the rest of its plan has another digest, and what is told meanwhile names that one."""
+    status, _ = after(ctx, MANUAL, PLANNED)
+    status = retentionpolicy.reconcile(view(MANUAL, status=status, meta=saying("d1")), ctx).status or {}
+    changed, meta = {**MANUAL, "timeoutSeconds": 7200}, {**saying("d1"), "generation": 2}
+    planning = retentionpolicy.reconcile(view(changed, status=status, meta=meta), ctx)
+    assert env(made(planning)) == '{"dryRun":true,"approved":"d1"}'
+    rest = as_facts(made(planning), report(**{**PLANNED, "digest": "d2", "approved": True}), 5)
+    outcome = retentionpolicy.reconcile(view(changed, status=planning.status, meta=meta, jobs=(rest,)), ctx)
+    assert conditions(outcome)["Ready"] == ("True", "Scheduled")
+    assert env(live_cronjob(outcome)) == '{"approved":"d1"}'
+    more = as_facts(made(planning), report(**{**PLANNED, "digest": "d2"}), 5)
+    outcome = retentionpolicy.reconcile(view(changed, status=planning.status, meta=meta, jobs=(more,)), ctx)
+    assert conditions(outcome)["Ready"] == ("True", "AwaitingApproval")
+
+
 def test_a_stale_digest_is_refused_once_and_names_the_current_one(ctx: Context) -> None:
     status, _ = after(ctx, MANUAL, PLANNED)
     outcome = retentionpolicy.reconcile(view(MANUAL, status=status, meta=saying("d0")), ctx)

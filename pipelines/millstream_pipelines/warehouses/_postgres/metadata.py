@@ -174,6 +174,15 @@ _MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE _millstream.retired ADD COLUMN back_as bigint[];
     """,
+    # What a person has approved outlives the run that began with it, and covers no erasure of rows that come later.
+    """
+    CREATE TABLE _millstream.approvals (
+        policy text PRIMARY KEY, digest text NOT NULL, steps jsonb NOT NULL,
+        noted_at timestamptz NOT NULL DEFAULT now());
+    ALTER TABLE _millstream.erasures ADD COLUMN times int NOT NULL DEFAULT 0,
+        ADD COLUMN under_way boolean NOT NULL DEFAULT false;
+    UPDATE _millstream.erasures SET times = (done_at IS NOT NULL)::int, under_way = done_at IS NULL;
+    """,
 )
 VERSION = len(_MIGRATIONS)
 _LOCK = 0x6D696C6C  # "mill": one migration at a time, whoever starts it
