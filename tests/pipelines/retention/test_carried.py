@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg2
-import pytest
 
 from millstream_pipelines.retention.convert import convert, plan
 from millstream_pipelines.retention.facts import table_facts
