@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from millstream_api.retentionpolicy import PartitionBy
@@ -125,11 +126,22 @@ def _type(ddl: Ddl, table: PlainTable, by: PartitionBy, grid: Grid, now: Value, 
 
 
 def _views(table: PlainTable) -> list[str]:
-    return [
-        f"temporary view {view.name} can be made anew by its own session alone; drop it there, or end that session"
-        for view in table.views
-        if view.name.startswith("pg_temp_")
-    ]
+    only = re.compile(rf"\bONLY {'[.]'.join(_either(part) for part in table.name.split('.'))}(?![\w$])")
+    found = []
+    for view in table.views:
+        if view.name.startswith("pg_temp_"):
+            do = "drop it there, or end that session"
+            found.append(f"temporary view {view.name} can be made anew by its own session alone; {do}")
+        elif only.search(view.definition):
+            found.append(
+                f"view {view.name} reads FROM ONLY it, where no row would be any more; make it anew without ONLY"
+            )
+    return found
+
+
+def _either(name: str) -> str:
+    """Return a pattern for a name as PostgreSQL prints it, with quotes or without."""
+    return f"(?:{re.escape(quote(name))}|{re.escape(name)})"
 
 
 __all__ = ["refuse_taken", "standing"]

@@ -152,3 +152,17 @@ def test_names_of_partitions_that_are_taken(made: str, postgres_database: Postgr
             advance(ddl, TABLE, BY, 60, now=NOW)
         postgres_database.execute(f"DROP {made.split()[0]} events_p20260801")
         assert "is split" in advance(ddl, TABLE, BY, 60, now=NOW)
+
+
+@pytest.mark.parametrize("table", ["public.events", "public.Odd table", "public.order"])
+def test_a_view_of_the_table_alone(table: str, any_postgres_database: Postgres) -> None:
+    name = f'"{table.removeprefix("public.")}"'
+    any_postgres_database.execute(f"CREATE TABLE {name} (at timestamptz NOT NULL)")
+    any_postgres_database.execute(f'CREATE TABLE {name[:-1]}2" (at timestamptz NOT NULL)')
+    with patient(any_postgres_database) as ddl:
+        other = f'SELECT at FROM ONLY {name[:-1]}2" UNION ALL SELECT at FROM {name}'
+        any_postgres_database.execute(f"CREATE VIEW seen AS {other} FETCH FIRST 3 ROWS ONLY")
+        assert refused(ddl, table=table) == []
+        any_postgres_database.execute(f"CREATE VIEW alone AS SELECT u.at FROM ONLY {name} u")
+        [said] = refused(ddl, table=table)
+        assert said.startswith("view public.alone reads FROM ONLY it")
