@@ -15,6 +15,7 @@ import psycopg2
 
 from millstream_api.retentionpolicy import Erasure, Hold
 from millstream_pipelines.errors import ConfigurationError
+from millstream_pipelines.retention.changing import changing
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.partitions import condition as within
 from millstream_pipelines.retention.spans import Kind, parsed_in
@@ -93,7 +94,7 @@ def checked(
     who = f"{ddl.owner}: delete of {table} where '{where}'"
     alias = quote(table.rpartition(".")[2])
     try:
-        used = _used(ddl, table, where, alias)
+        used, otherwise = _used(ddl, table, where, alias)
         is_clear = _is_unambiguous(ddl, table, where, alias)
     except psycopg2.Error as error:
         if (error.pgcode or "")[:2] not in _REFUSED_CLASSES:
@@ -109,6 +110,11 @@ def checked(
         )
     if any(number < 0 for number in used):
         raise ConfigurationError(f"{who}: a system column means something else in each place; name columns of the row")
+    if otherwise:
+        raise ConfigurationError(
+            f"{who}: {', '.join(otherwise)} means something else tomorrow, and an archive is judged once. Nothing was "
+            "deleted; write the value itself. Rows that leave by age are `keep`'s part"
+        )
     whole = tuple(row[0] for row in ddl.rows(_NAMES, (quote_table(table),))) if 0 in used else ()
     names = tuple(name for number, name in used.items() if number)
     if not is_clear:
@@ -128,8 +134,8 @@ SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0
 """
 
 
-def _used(ddl: Ddl, table: str, where: str, alias: str) -> dict[int, str]:
-    """Return number → name of the columns that the condition speaks of; 0 stands for the row as a whole."""
+def _used(ddl: Ddl, table: str, where: str, alias: str) -> tuple[dict[int, str], list[str]]:
+    """Return number → name of the columns that the condition speaks of, 0 for the row as a whole; and what changes."""
     target, copy = quote_table(table), f"pg_temp.{alias}"
     ddl.execute("BEGIN")
     try:
@@ -140,7 +146,7 @@ def _used(ddl: Ddl, table: str, where: str, alias: str) -> dict[int, str]:
         ddl.execute(_ONE_STATEMENT)
         ddl.execute(f"CREATE TEMPORARY TABLE {alias} (LIKE {target})")
         ddl.execute(f"ALTER TABLE {copy} ADD CONSTRAINT millstream_condition CHECK ({where}\n)")
-        return dict(ddl.rows(_USED, (copy,)))
+        return dict(ddl.rows(_USED, (copy,))), changing(ddl, copy, where)
     finally:
         if not ddl.connection.closed:
             ddl.execute("ROLLBACK")
