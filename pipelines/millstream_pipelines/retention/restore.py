@@ -169,6 +169,7 @@ class Restoring:
                 "restored from there" + ("; leave out `into` to attach it again" if record.is_here else "")
             )
         manifest = manifests.read(self._store, record.manifest, record.archive_url)
+        manifest = replace(manifest, table=record.table)  # it may be renamed since
         shape = table_facts(self._ddl, record.table).shape if self._into is None else ""
         if self._into is None:
             refuse_archive(self._ddl, record, manifest)
