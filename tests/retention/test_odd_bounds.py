@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,20 @@ def test_days_that_begin_further_west_have_names_that_are_free(postgres_database
     postgres_database.execute(
         "INSERT INTO d SELECT generate_series('2014-02-10 12:00Z'::timestamptz, '2014-02-19 12:00Z', '1 hour')"
     )
+
+
+def test_the_rest_of_a_month_that_has_left_is_not_made_anew(postgres_database: Postgres, tmp_path: Path) -> None:
+    """From months of New York to months of UTC: the first five hours of February are a partition of their own."""
+    postgres_database.execute(
+        "CREATE TABLE d (at timestamptz NOT NULL, id int) PARTITION BY RANGE (at); CREATE TABLE d_p20140201 PARTITION "
+        "OF d FOR VALUES FROM ('2014-02-01 America/New_York') TO ('2014-03-01 America/New_York')"
+    )
+    table = {"name": "d", "partitionBy": {"column": "at", "interval": "1 month", "premake": 1}}
+    policy = spec(tmp_path, tables=[table], keep={"age": "1 day"}, grace="7 days")
+    report = carried_out(postgres_database, policy)
+    assert report.message == "public.d: 2 made, 1 detached, 1 archived and verified"
+    for days in (1, 8, 9):
+        report = carried_out(postgres_database, policy, NOW + timedelta(days=days))
+        assert (report.exit_code, "made" in report.message) == (0, False), report.message
+    assert postgres_database.execute("SELECT partition, state FROM _millstream.retired") == [
+        ("public.d_p20140201_2", "dropped")]  # fmt: skip

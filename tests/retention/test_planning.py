@@ -191,6 +191,17 @@ def test_nothing_is_made_where_a_range_has_left() -> None:
     ]
 
 
+@pytest.mark.parametrize("state", ["retiring", "detached", "archived", "dropped", "expired"])
+def test_what_has_left_is_not_made_anew(state: Any) -> None:
+    """The first days of August were a partition of their own, after bounds that had moved, and have left."""
+    facts = cut("date", "2013-08-05", "2013-09-01", "2013-10-01")
+    record = Retired(TABLE, "raw.t_9", 1, "at", "date", "2013-08-01", "2013-08-05", "Etc/UTC", 1, state)
+    by = PartitionBy.model_validate({"column": "at", "interval": "1 month", "premake": 1})
+    for records, made in (((), ["2013-08-01"]), ((record,), [])):
+        steps = plan_table(TableState(facts, records, by), policy(), NOW)
+        assert [step.low for step in steps if step.step == "create"] == made
+
+
 def test_a_digest_names_what_cannot_be_undone() -> None:
     facts = cut("date", *MONTHS)
     away = Retired(TABLE, "raw.t_a", 1, "at", "date", "2013-01-01", "2013-02-01", "Etc/UTC", 1, "detached",
