@@ -46,7 +46,7 @@ def test_days_that_begin_further_west_have_names_that_are_free(postgres_database
         carried(postgres_database, day, timeZone="America/New_York")
     made = dict(postgres_database.execute(BOUNDS))
     between = "FOR VALUES FROM ('2014-02-14 00:00:00+00') TO ('2014-02-14 05:00:00+00')"
-    assert made["d_p20140213_2"] == between, made
+    assert made["d_p20140213_1900"] == between, made
     postgres_database.execute(
         "INSERT INTO d SELECT generate_series('2014-02-10 12:00Z'::timestamptz, '2014-02-19 12:00Z', '1 hour')"
     )
