@@ -35,10 +35,10 @@ class Counted:
             return f"the database takes more than {keep.disk_pressure} of {keep.disk_size}"
         return ""
 
-    def take_off(self, part: Partition) -> None:
-        """Count without a partition."""
-        self.bytes, self.rows, self.over_bytes = (
-            self.bytes - part.bytes, self.rows - part.rows, self.over_bytes - part.bytes)  # fmt: skip
+    def take_off(self, part: Partition, *, stays: bool = False) -> None:
+        """Count without a partition; one that stays on the disk all the same frees nothing there."""
+        self.bytes, self.rows = self.bytes - part.bytes, self.rows - part.rows
+        self.over_bytes -= 0 if stays else part.bytes
 
 
 __all__ = ["Counted"]

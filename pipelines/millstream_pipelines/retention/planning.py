@@ -182,7 +182,8 @@ def _leaving(state: TableState, policy: RetentionPolicySpec, now: datetime) -> l
 def _over(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list[tuple[Partition, str, str]]:
     """Return the partitions that a limit asks to leave, oldest first, with the limit and with what forbids it.
 
-    What is forbidden does not count as gone: where it is asked for by number or size, the next that may leave does.
+    What is forbidden counts as gone for a limit of rows or size, so that a hold takes out nothing else; a disk that is
+    full is not helped by what stays, and there the next one that may leave takes its place.
     """
     facts, keep, zone = state.facts, state.keep, zone_of(state.by)
     too_old = cutoff(keep.age, facts, zone, now) if keep.age else None
@@ -193,12 +194,11 @@ def _over(state: TableState, policy: RetentionPolicySpec, now: datetime) -> list
             continue
         end, blocked = ended(state, part.low, part.high), _blocked(state, policy, part, now)
         is_old = too_old is not None and end is not None and end <= too_old  # type: ignore[operator]
-        why = f"older than {keep.age}" if is_old else asked.why() or ("" if blocked else left.why())
+        why = f"older than {keep.age}" if is_old else (asked if blocked else left).why()
         if why:
             found.append((part, why, blocked))
             asked.take_off(part)
-            if not blocked:
-                left.take_off(part)
+            left.take_off(part, stays=bool(blocked))
     return found
 
 

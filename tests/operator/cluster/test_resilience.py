@@ -164,7 +164,7 @@ def test_second_replica_takes_over_and_the_first_does_not_write_when_it_wakes(cl
     """A leader that is frozen for longer than its lease (a paused node) finds its fence closed."""
     first = cluster.operator("first")
     # It is ready before it leads, and the second one must not come before it.
-    eventually(lambda: "first" in [item["spec"].get("holderIdentity") for item in cluster.list("lease")], "its lease")
+    eventually(lambda: "leader.acquired" in first.log, "its lease")
     cluster.operator("second")
     first.send(signal.SIGSTOP)
     cluster.apply(manifest("DataSource", "files", source_spec()))
@@ -231,6 +231,7 @@ def hanging(own_plane: Any, tmp_path: Path) -> Iterator[Hanging]:
     cluster = Cluster(own_plane, tmp_path.name.replace("_", "-"), tmp_path)
     server = next(item for item in own_plane.run.processes if item.name == "kube-apiserver")
     process = cluster.operator()
+    eventually(lambda: "leader.acquired" in process.log, "its lease")
     yield cluster, process, lambda number: os.kill(server.pid, number)
     os.kill(server.pid, signal.SIGCONT)
     if process.alive:
