@@ -69,7 +69,8 @@ def _report() -> RunReport:
     secrets = {role: _secret(Path(SECRETS_DIR) / role) for role in ("source", "warehouse", "archive")}
     run = os.environ.get("MILLSTREAM_RUN") or f"{plan.name}-{os.getpid()}"
     if plan.action == "retain":
-        from millstream_pipelines.retention.run import RetentionRequest, retain
+        from millstream_pipelines.retention.request import RetentionRequest
+        from millstream_pipelines.retention.run import retain
 
         wanted = RetentionOptions.model_validate_json(os.environ.get(RETENTION_ENV) or "{}")
         patience_s = float(os.environ.get("MILLSTREAM_PATIENCE_SECONDS") or _RETENTION_PATIENCE_S)

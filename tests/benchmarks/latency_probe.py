@@ -19,7 +19,8 @@ from tests.benchmarks.clients import clients, span
 
 from millstream_api import Endpoint, RunPlan
 from millstream_api.retentionpolicy import RetentionPolicySpec
-from millstream_pipelines.retention.run import RetentionRequest, retain
+from millstream_pipelines.retention.request import RetentionRequest
+from millstream_pipelines.retention.run import retain
 
 _DAYS, _ROWS_A_DAY = 10, 20_000
 _QUIET_S, _WARM_S = 2.0, 3.0

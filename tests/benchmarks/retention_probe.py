@@ -18,8 +18,9 @@ from millstream_pipelines.retention.archive import ToArchive, archive
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.definitions import definition
 from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.request import RetentionRequest
 from millstream_pipelines.retention.restore import Restoring
-from millstream_pipelines.retention.run import RetentionRequest, retain
+from millstream_pipelines.retention.run import retain
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
 

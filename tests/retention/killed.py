@@ -19,7 +19,8 @@ from datetime import datetime
 from millstream_api import Endpoint, RunPlan
 from millstream_api.retention_options import RetentionOptions
 from millstream_pipelines import failpoints
-from millstream_pipelines.retention.run import RetentionRequest, retain
+from millstream_pipelines.retention.request import RetentionRequest
+from millstream_pipelines.retention.run import retain
 given = json.load(sys.stdin)
 failpoints.arm(given["place"])
 plan = RunPlan.model_validate({"action": "retain", "namespace": "default", "name": "keep", "policy": given["policy"],

@@ -9,7 +9,8 @@ from typing import Any
 from millstream_api import Endpoint, RunPlan, RunReport
 from millstream_api.retention_options import RetentionOptions
 from millstream_api.retentionpolicy import RetentionPolicySpec
-from millstream_pipelines.retention.run import RetentionRequest, retain
+from millstream_pipelines.retention.request import RetentionRequest
+from millstream_pipelines.retention.run import retain
 from servers.postgres import Postgres
 
 TABLE = "raw.flights"

@@ -10,7 +10,7 @@ import pytest
 from millstream_api import Endpoint, RunPlan
 from millstream_api.retentionpolicy import Archive
 from millstream_pipelines.retention.query import query
-from millstream_pipelines.retention.run import RetentionRequest
+from millstream_pipelines.retention.request import RetentionRequest
 from millstream_pipelines.retention.store import ArchiveStore
 from retention.policies import FLIGHTS, NOW, TABLE, carried_out, months, spec
 from servers.gcs import GCS

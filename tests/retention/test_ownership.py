@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from millstream_api import Endpoint, RunPlan, RunReport
-from millstream_pipelines.retention.run import RetentionRequest, retain
+from millstream_pipelines.retention.request import RetentionRequest
+from millstream_pipelines.retention.run import retain
 from retention.policies import FLIGHTS, NOW, TABLE, attached, carried_out, months, spec
 from servers.plugin import postgres_database, postgres_server
 from servers.postgres import Postgres

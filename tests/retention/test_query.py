@@ -13,7 +13,7 @@ from millstream_api import Endpoint, RunPlan
 from millstream_pipelines.errors import ConfigurationError, DataError
 from millstream_pipelines.retention import readback
 from millstream_pipelines.retention.query import query
-from millstream_pipelines.retention.run import RetentionRequest
+from millstream_pipelines.retention.request import RetentionRequest
 from retention.archives import EVERY_TYPE, ROWS
 from retention.policies import FLIGHTS, NOW, TABLE, carried_out, months, spec
 from servers.plugin import postgres_database, postgres_server

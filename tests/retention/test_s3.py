@@ -7,7 +7,7 @@ from typing import Any
 
 from millstream_api import Endpoint, RunPlan
 from millstream_pipelines.retention.query import query
-from millstream_pipelines.retention.run import RetentionRequest
+from millstream_pipelines.retention.request import RetentionRequest
 from retention.policies import FLIGHTS, NOW, TABLE, carried_out, months, spec
 from servers.plugin import postgres_database, postgres_server, s3_bucket, s3_server
 from servers.postgres import Postgres

@@ -45,7 +45,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _queried(planned: Planned, arguments: argparse.Namespace) -> int:
     from millstream_pipelines.retention.query import MOST_ROWS, query
-    from millstream_pipelines.retention.run import RetentionRequest
+    from millstream_pipelines.retention.request import RetentionRequest
 
     request = RetentionRequest(planned.plan, planned.secrets, f"{planned.plan.name}-query")
     answer = query(request, arguments.table, arguments.start, arguments.end, arguments.sql)
@@ -60,7 +60,7 @@ def _queried(planned: Planned, arguments: argparse.Namespace) -> int:
 
 def _receipts(planned: Sequence[Planned], arguments: argparse.Namespace) -> int:
     from millstream_pipelines.retention.receipts import receipts
-    from millstream_pipelines.retention.run import RetentionRequest, opened, warehouse_config
+    from millstream_pipelines.retention.request import RetentionRequest, opened, warehouse_config
 
     found = {}
     for item in planned:
@@ -90,7 +90,8 @@ def _receipts(planned: Sequence[Planned], arguments: argparse.Namespace) -> int:
 
 
 def _carried_out(planned: Planned, arguments: argparse.Namespace) -> RunReport:
-    from millstream_pipelines.retention.run import RetentionRequest, retain
+    from millstream_pipelines.retention.request import RetentionRequest
+    from millstream_pipelines.retention.run import retain
 
     options = RetentionOptions(dry_run=arguments.action == "plan", approved=getattr(arguments, "approve", ""))
     if arguments.action == "restore":

@@ -20,8 +20,8 @@ from millstream_pipelines.retention import manifest as manifests
 from millstream_pipelines.retention.export import arrow_schema
 from millstream_pipelines.retention.manifest import Manifest
 from millstream_pipelines.retention.readback import batches
+from millstream_pipelines.retention.request import RetentionRequest, archive_store, opened, warehouse_config
 from millstream_pipelines.retention.restorable import overlapping
-from millstream_pipelines.retention.run import RetentionRequest, archive_store, opened, warehouse_config
 from millstream_pipelines.retention.store import ArchiveStore
 
 _MEMORY = "256MB"

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -31,14 +30,12 @@ from millstream_pipelines.retention.ondemand import full_name
 from millstream_pipelines.retention.partitions import attach, detach
 from millstream_pipelines.retention.readback import batches
 from millstream_pipelines.retention.records import Retired
+from millstream_pipelines.retention.request import RetentionRequest, archive_store, moment, opened
 from millstream_pipelines.retention.restorable import names_of, overlapping
 from millstream_pipelines.retention.restored_rows import taken_off
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.warehouses._postgres.connection import PostgresConfig, run, translated
 from millstream_pipelines.warehouses.names import quote, quote_table
-
-if TYPE_CHECKING:
-    from millstream_pipelines.retention.run import RetentionRequest
 
 _MARK = "restored by millstream, run "
 _TAKEN = """
@@ -49,8 +46,6 @@ FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.oid = to_r
 
 def restore(request: RetentionRequest, config: PostgresConfig) -> RunReport:
     """Bring a range back as the request's options say. ConfigurationError when nothing of it has left."""
-    from millstream_pipelines.retention.run import archive_store, moment, opened
-
     wanted = request.options.restore
     assert wanted is not None  # noqa: S101 - who calls has looked
     wanted = wanted.model_copy(update={"table": full_name(wanted.table)})

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
-from millstream_api import ExitCode, RetentionReport, RunPlan, RunReport, TableReport
-from millstream_api.retention_options import RetentionOptions
+from millstream_api import ExitCode, RetentionReport, RunReport, TableReport
 from millstream_api.retention_report import most_telling
-from millstream_api.retentionpolicy import RetentionPolicySpec
-from millstream_pipelines.errors import ConfigurationError, DataError, MillstreamError, as_millstream
-from millstream_pipelines.freshness import duration
-from millstream_pipelines.registry import configured
+from millstream_pipelines.errors import MillstreamError, as_millstream
 from millstream_pipelines.retention.abandoning import abandoned, sweep
 from millstream_pipelines.retention.approval import Approved, digest, facts
 from millstream_pipelines.retention.approvals import covered
@@ -24,49 +17,14 @@ from millstream_pipelines.retention.claims import release
 from millstream_pipelines.retention.ddl import Ddl
 from millstream_pipelines.retention.planning import Planned
 from millstream_pipelines.retention.receipts import receipts
-from millstream_pipelines.retention.records import warehouse_name
+from millstream_pipelines.retention.request import RetentionRequest, archive_store, moment, opened, warehouse_config
 from millstream_pipelines.retention.saving import Saving
 from millstream_pipelines.retention.store import ArchiveStore
 from millstream_pipelines.retention.tables import TableRun
 from millstream_pipelines.sizes import size as in_units
-from millstream_pipelines.warehouses._postgres.connection import PostgresConfig
-from millstream_pipelines.warehouses.postgres import PostgresWarehouse
 
-_log = logging.getLogger(__name__)
 _PRIORITY = (ExitCode.RETRIABLE, ExitCode.CONFIGURATION, ExitCode.CHECKS_FAILED)
 _LISTED = 50  # tables and steps in a report
-
-
-@dataclass(frozen=True)
-class RetentionRequest:
-    """What to do. `secrets`: role (`warehouse`, `archive`) → key → value. `now` is the moment limits count from.
-
-    `patience_s`: how long it waits for another run or restore that is at a table.
-    """
-
-    plan: RunPlan
-    secrets: Mapping[str, Mapping[str, str]]
-    run: str
-    options: RetentionOptions = field(default_factory=RetentionOptions)
-    now: datetime | None = None
-    patience_s: float = 0.0
-
-    @property
-    def policy(self) -> RetentionPolicySpec:
-        """The policy's spec."""
-        if self.plan.policy is None:
-            raise ConfigurationError("the plan holds no policy")
-        return self.plan.policy
-
-    @property
-    def owner(self) -> str:
-        """The policy, for messages."""
-        return f"RetentionPolicy '{self.plan.name}'"
-
-    @property
-    def identity(self) -> str:
-        """`namespace/name`: whose records are whose."""
-        return f"{self.plan.namespace}/{self.plan.name}"
 
 
 def retain(request: RetentionRequest) -> RunReport:
@@ -80,45 +38,6 @@ def retain(request: RetentionRequest) -> RunReport:
     report.run = request.run
     report.duration_seconds = round(time.monotonic() - started, 3)
     return report
-
-
-def warehouse_config(request: RetentionRequest) -> PostgresConfig:
-    """Return how to reach the warehouse. ConfigurationError where it is of a type without partitions."""
-    endpoint = request.plan.warehouse
-    if endpoint is None:
-        raise ConfigurationError("the plan names no Warehouse")
-    if endpoint.type != "postgres":
-        raise ConfigurationError(
-            f"{request.owner}: Warehouse '{endpoint.name}' is of type '{endpoint.type}', which has no partitions; "
-            "a RetentionPolicy needs one of type postgres"
-        )
-    return configured(
-        PostgresConfig, endpoint.config, request.secrets.get("warehouse", {}), f"Warehouse '{endpoint.name}'"
-    )
-
-
-def archive_store(request: RetentionRequest, ddl: Ddl) -> ArchiveStore | None:
-    """Return the place of the policy's archives of this warehouse; None where it has none."""
-    archive, secret = request.policy.archive, request.secrets.get("archive", {})
-    return None if archive is None else ArchiveStore(archive, secret, request.owner, warehouse_name(ddl))
-
-
-def opened(request: RetentionRequest, config: PostgresConfig) -> Ddl:
-    """Return a connection, `_millstream` being there."""
-    warehouse = PostgresWarehouse(
-        config, f"Warehouse '{request.plan.warehouse.name if request.plan.warehouse else ''}'"
-    )
-    try:
-        warehouse.probe()
-    finally:
-        warehouse.close()
-    return Ddl(config, request.owner, duration(request.policy.lock_timeout).total_seconds())
-
-
-def moment(request: RetentionRequest, ddl: Ddl) -> datetime:
-    """Return when the run is: by the server's clock, which is the same for every pod."""
-    found: datetime = request.now or ddl.rows("SELECT now()")[0][0]
-    return found.astimezone(UTC)
 
 
 def _retained(request: RetentionRequest) -> RunReport:
@@ -241,4 +160,4 @@ def _report(
     return RunReport(exit_code=code, reason=reason, message=message, retention=found)
 
 
-__all__ = ["DataError", "RetentionRequest", "archive_store", "moment", "opened", "retain", "warehouse_config"]
+__all__ = ["retain"]
